@@ -1,0 +1,64 @@
+"""Where the images of a tensor lie in memory: rows and planes with a halo of zeros around every image."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+LINE = 16  # floats in a cache line of 64 bytes, the alignment of planes
+SLACK = 512  # floats that a kernel's vectors may read past the last plane
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The plan of a buffer for `shape` (N, C, H, W) whose images have `halo` (rows, columns) of zeros on every side.
+
+    The columns right of one row are those left of the next, and the rows below one plane lie in that plane's end, those above
+    it in the end of the plane before, so a plane takes (H + rows) × (W + columns) floats, rounded up to an odd
+    number of cache lines (odd, that equal pixels of many channels may not fall into one set of the cache).
+    """
+
+    shape: tuple[int, int, int, int]
+    halo: tuple[int, int] = (0, 0)
+
+    @property
+    def pitch(self) -> int:
+        """Floats from one row to the next."""
+        return self.shape[3] + self.halo[1]
+
+    @property
+    def plane(self) -> int:
+        """Floats from one channel to the next."""
+        lines = -(-(self.shape[2] + self.halo[0]) * self.pitch // LINE)
+        return (lines | 1 if lines > 4 else lines) * LINE
+
+    @property
+    def offset(self) -> int:
+        """Floats before the first pixel."""
+        return -(-(self.halo[0] * self.pitch + self.halo[1]) // LINE) * LINE
+
+    @property
+    def size(self) -> int:
+        """Floats in all."""
+        n, c, _, _ = self.shape
+        return self.offset + n * c * self.plane + self.offset + SLACK
+
+    def view(self, flat: np.ndarray) -> np.ndarray:
+        """The interior (N, C, H, W) in the first `size` floats of `flat`, a contiguous float32 array."""
+        n, c, h, w = self.shape
+        if flat.dtype != np.float32 or flat.ndim != 1 or flat.size < self.size:
+            raise ValueError(f"flat must hold at least {self.size} float32, not {flat.size} {flat.dtype}")
+        strides = tuple(4 * s for s in (c * self.plane, self.plane, self.pitch, 1))
+        return np.lib.stride_tricks.as_strided(flat[self.offset : self.size], (n, c, h, w), strides)
+
+
+def aligned(size: int) -> np.ndarray:
+    """A zeroed float32 array of `size` elements that begins at a cache line."""
+    raw = np.zeros(size + LINE, np.float32)
+    skip = -raw.ctypes.data % 64 // 4
+    return raw[skip : skip + size]
+
+
+def allocate(shape: tuple[int, int, int, int], halo: tuple[int, int] = (0, 0)) -> np.ndarray:
+    """The interior (N, C, H, W), zero, of a new buffer with `halo` (rows, columns) of zeros on every side of each image."""
+    layout = Layout(tuple(shape), tuple(halo))
+    return layout.view(aligned(layout.size))
