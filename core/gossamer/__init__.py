@@ -7,17 +7,60 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gossamer import nn as nn
+    from gossamer.dynamic import GMP as GMP
+    from gossamer.dynamic import SET as SET
+    from gossamer.dynamic import SNFS as SNFS
+    from gossamer.dynamic import GraNet as GraNet
+    from gossamer.dynamic import RigL as RigL
+    from gossamer.dynamic import SRigL as SRigL
     from gossamer.errors import InputError as InputError
+    from gossamer.masking import Masking as Masking
+    from gossamer.masking import sparsify as sparsify
+    from gossamer.patterns import Block as Block
+    from gossamer.patterns import Channel as Channel
+    from gossamer.patterns import FanIn as FanIn
+    from gossamer.patterns import NofM as NofM
+    from gossamer.patterns import Unstructured as Unstructured
     from gossamer.results import Result as Result
+    from gossamer.scores import SNIP as SNIP
+    from gossamer.scores import Fisher as Fisher
+    from gossamer.scores import GraSP as GraSP
+    from gossamer.scores import Movement as Movement
+    from gossamer.scores import SynFlow as SynFlow
+    from gossamer.scores import Taylor as Taylor
+    from gossamer.scores import Wanda as Wanda
 
 _HOMES = {
     "InputError": "errors",
     "Result": "results",
+    "Unstructured": "patterns",
+    "NofM": "patterns",
+    "Block": "patterns",
+    "FanIn": "patterns",
+    "Channel": "patterns",
+    "SNIP": "scores",
+    "GraSP": "scores",
+    "SynFlow": "scores",
+    "Wanda": "scores",
+    "Movement": "scores",
+    "Taylor": "scores",
+    "Fisher": "scores",
+    "Masking": "masking",
+    "sparsify": "masking",
+    "SET": "dynamic",
+    "RigL": "dynamic",
+    "SNFS": "dynamic",
+    "GraNet": "dynamic",
+    "GMP": "dynamic",
+    "SRigL": "dynamic",
 }
-__all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = ["nn", *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "nn":
+        return importlib.import_module("gossamer.nn")
     if name not in _HOMES:
         raise AttributeError(f"module 'gossamer' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"gossamer.{_HOMES[name]}"), name)
@@ -26,4 +69,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_HOMES, "nn"})

@@ -1,0 +1,161 @@
+"""Patterns: which weights live and die together.
+
+A pattern sees a weight as a matrix of shape (out, in × kernel positions) and turns scores and a count into a boolean
+mask with that many weights alive, the best-scored first and ties broken by the lower index. Where the pattern cannot
+express the count it takes the nearest that it can.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gossamer.errors import InputError
+
+
+def best(scores: Tensor, count: int) -> Tensor:
+    """A mask of the `count` highest of all `scores`, of the same shape; ties go to the lower index."""
+    flat = scores.reshape(-1)
+    mask = torch.zeros_like(flat, dtype=torch.bool)
+    if 0 < count < flat.numel():
+        # The count-th largest value splits the weights; only ties at the threshold need an order.
+        threshold = flat.kthvalue(flat.numel() - count + 1).values
+        torch.gt(flat, threshold, out=mask)
+        ties = (flat == threshold).nonzero().squeeze(1)
+        mask[ties[: count - int(mask.sum())]] = True
+    elif count > 0:
+        mask.fill_(True)
+    return mask.reshape(scores.shape)
+
+
+def best_of_rows(scores: Tensor, count: int) -> Tensor:
+    """A mask of the `count` highest scores of each row of a matrix; ties go to the lower index."""
+    order = scores.argsort(dim=1, descending=True, stable=True)[:, :count]
+    return torch.zeros_like(scores, dtype=torch.bool).scatter_(1, order, True)
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """What every pattern offers. `density` is the one density that the pattern allows, or None for any."""
+
+    @property
+    def density(self) -> float | None:
+        """The only density in (0, 1] that this pattern can have, or None where it is free."""
+        return None
+
+    def check(self, shape: torch.Size) -> None:
+        """Raise `InputError` where a weight of this shape cannot have the pattern."""
+
+    def mask(self, scores: Tensor, count: int) -> Tensor:
+        """A boolean mask of the shape of `scores` with `count` weights alive, or the nearest count expressible.
+
+        Scores are compared only within the tensor; +inf keeps a weight, −inf drops it.
+        """
+        if not 0 <= count <= scores.numel():
+            raise InputError(f"count is {count}; a weight of shape {tuple(scores.shape)} keeps 0 to {scores.numel()}.")
+        if scores.dim() < 2:
+            raise InputError(
+                f"scores have shape {tuple(scores.shape)}; a pattern needs a weight of 2 or more dimensions."
+            )
+        if scores.isnan().any():
+            raise InputError(
+                "scores hold NaN, which cannot be ranked; find the layer or batch whose loss is not finite."
+            )
+        self.check(scores.shape)
+        return self._mask(scores.flatten(1), count).reshape(scores.shape)
+
+    def _mask(self, scores: Tensor, count: int) -> Tensor:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Unstructured(Pattern):
+    """Every weight for itself."""
+
+    def _mask(self, scores: Tensor, count: int) -> Tensor:
+        return best(scores, count)
+
+
+@dataclass(frozen=True)
+class NofM(Pattern):
+    """At most `n` of every `m` neighbours in a row are alive (2:4 is `NofM(2, 4)`; Mishra et al. 2021)."""
+
+    n: int
+    m: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.n <= self.m:
+            raise InputError(f"NofM({self.n}, {self.m}) needs 0 < n <= m.")
+
+    @property
+    def density(self) -> float:
+        """n / m."""
+        return self.n / self.m
+
+    def check(self, shape: torch.Size) -> None:
+        """Raise where `m` does not divide the row."""
+        columns = shape[1:].numel()
+        if columns % self.m:
+            raise InputError(
+                f"a weight of shape {tuple(shape)} has rows of {columns} weights, which NofM({self.n}, {self.m}) "
+                f"does not divide; exclude the layer or choose an m that divides {columns}."
+            )
+
+    def _mask(self, scores: Tensor, count: int) -> Tensor:
+        full = scores.numel() * self.n // self.m
+        if count > full:
+            raise InputError(f"NofM({self.n}, {self.m}) keeps at most {full} of {scores.numel()} weights, not {count}.")
+        mask = best_of_rows(scores.reshape(-1, self.m), self.n).reshape(scores.shape)
+        return mask if count == full else best(scores.masked_fill(~mask, -torch.inf), count)
+
+
+@dataclass(frozen=True)
+class Block(Pattern):
+    """Blocks of `out` rows by `in_` columns live and die together, scored by their mean; the last may be ragged.
+
+    For a convolution the columns are kernel positions: in `Block(4, 1)` four neighbouring output channels share one
+    input position.
+    """
+
+    out: int
+    in_: int
+
+    def __post_init__(self) -> None:
+        if self.out < 1 or self.in_ < 1:
+            raise InputError(f"Block({self.out}, {self.in_}) needs sides of at least 1.")
+
+    def _mask(self, scores: Tensor, count: int) -> Tensor:
+        rows, columns = scores.shape
+        down = torch.arange(rows, device=scores.device) // self.out
+        across = torch.arange(columns, device=scores.device) // self.in_
+        sizes = down.bincount()[:, None] * across.bincount()[None, :]
+        sums = scores.new_zeros(len(sizes), columns).index_add_(0, down, scores)
+        means = scores.new_zeros(sizes.shape).index_add_(1, across, sums) / sizes
+        return nearest_units(means, sizes, count)[down][:, across]
+
+
+@dataclass(frozen=True)
+class Channel(Pattern):
+    """Whole output channels, or neurons, scored by their mean (Li et al. 2017); at least one stays."""
+
+    def _mask(self, scores: Tensor, count: int) -> Tensor:
+        sizes = torch.full((len(scores),), scores.shape[1], device=scores.device)
+        return nearest_units(scores.mean(1), sizes, max(count, 1))[:, None].expand(scores.shape).clone()
+
+
+@dataclass(frozen=True)
+class FanIn(Pattern):
+    """Constant fan-in: every output neuron keeps equally many inputs, at least one (Lasby et al. 2023)."""
+
+    def _mask(self, scores: Tensor, count: int) -> Tensor:
+        return best_of_rows(scores, max(1, round(count / len(scores))))
+
+
+def nearest_units(scores: Tensor, sizes: Tensor, count: int) -> Tensor:
+    """The best-scored units whose sizes add up nearest to `count` (at least one unit where `count` is positive)."""
+    order = scores.flatten().argsort(descending=True, stable=True)
+    totals = sizes.flatten()[order].cumsum(0)
+    kept = int((totals - count).abs().argmin()) + 1 if count else 0
+    mask = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
+    mask[order[:kept]] = True
+    return mask.reshape(scores.shape)
