@@ -1,0 +1,182 @@
+"""The command line: `gossamer list`, `train`, `compare`, `report`."""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from tyro.conf import arg
+
+from gossamer.errors import InputError
+
+RESULTS = Path("results")
+PAGE = Path("report.html")
+
+Results = Annotated[Path, arg(metavar="FOLDER", help="Where the results are kept.")]
+Page = Annotated[Path, arg(metavar="FILE", help="The page to write: .html, or .md for the table alone.")]
+Domains = Annotated[tuple[str, ...], arg(name="domain", metavar="NAME …", help="Only these domains.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The `gossamer` command. Exit status 2 for input that a person can mend, 130 after Ctrl-C."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["train"] and words[1:2] and not words[1].startswith("-"):
+        train_command(words[1], words[2:], prog=f"gossamer train {words[1]}")
+        return
+    commands: dict[str, Callable[..., Any]] = {"list": list_, "train": train, "compare": compare, "report": report}
+    with plain_errors():
+        if words[:1] and not words[0].startswith("-") and words[0] not in commands:
+            from gossamer.domains import nearest
+
+            raise InputError(
+                f"there is no command {words[0]!r}{nearest(words[0], commands)}; they are: {', '.join(commands)}."
+            )
+        tyro.extras.subcommand_cli_from_dict(
+            commands,
+            prog="gossamer",
+            description="Sparse neural networks that are really lighter.",
+            args=words or ["--help"],
+        )
+
+
+class plain_errors:
+    """Prints an `InputError` as one message and exits with 2; says at Ctrl-C that nothing finished is lost."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, InputError):
+            Console(stderr=True, highlight=False, soft_wrap=True).print(f"gossamer: {error}", markup=False)
+            raise SystemExit(2) from None
+        if isinstance(error, KeyboardInterrupt):
+            Console(stderr=True).print("gossamer: stopped; what is finished is kept. Run the same command to go on.")
+            raise SystemExit(130) from None
+
+
+def list_() -> None:
+    """The domains, whether they are installed, and their presets."""
+    from gossamer import domains
+
+    table = Table("domain", "metric", "presets")
+    for name in domains.names():
+        try:
+            domain = domains.load(name)
+        except InputError as error:
+            table.add_row(name, "–", str(error))
+            continue
+        arrow = "↑" if domain.HIGHER_IS_BETTER else "↓"
+        table.add_row(name, f"{domain.METRIC} {arrow}", ", ".join(domain.PRESETS))
+    Console().print(table)
+
+
+def train() -> None:
+    """Train one network: gossamer train DOMAIN [PRESET] [options]; each domain has its own --help."""
+    from gossamer import domains
+
+    raise InputError(f"train needs a domain: gossamer train DOMAIN [PRESET], with one of {', '.join(domains.names())}.")
+
+
+def train_command(domain: str, arguments: Sequence[str] | None = None, prog: str | None = None) -> None:
+    """Train one configuration of a domain as the command line says, save its result below ./results, and print it."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    prog = prog or f"python -m gossamer_{domain}.train"
+    with plain_errors():
+        from gossamer import domains, runs
+
+        benchmark = domains.load(domain)
+        presets = benchmark.PRESETS
+        preset = words.pop(0) if words and not words[0].startswith("-") else next(iter(presets))
+        if preset not in presets:
+            close = domains.nearest(preset, presets)
+            raise InputError(f"{domain} has no preset {preset!r}{close}; its presets are: {', '.join(presets)}.")
+        config = tyro.cli(
+            type(presets[preset]),
+            default=presets[preset],
+            args=words,
+            prog=f"{prog} {preset}",
+            description=f"Train one network of the {domain} domain. Presets: {', '.join(presets)}.",
+        )
+        first = os.environ.get("RANK", "0") == "0"
+        result = benchmark.run(config, log=print if first else lambda line: None)
+        if first:
+            result = dataclasses.replace(result, command=runs.command(domain, config))
+            path = result.save(RESULTS)
+            print_result(result, path)
+
+
+def print_result(result: Any, path: Path) -> None:
+    """The result's numbers as a table, its own extras included."""
+    table = Table(show_header=False, title=f"{result.domain}: {result.method}")
+    for field in dataclasses.fields(result):
+        value = getattr(result, field.name)
+        if value is not None and field.name not in ("config", "versions", "extra"):
+            table.add_row(field.name, f"{value:.4f}" if isinstance(value, float) else str(value))
+    for name, value in result.extra.items():
+        if isinstance(value, (int, float, str)):
+            table.add_row(
+                name, f"{value:.4f}" if isinstance(value, float) else value if isinstance(value, str) else str(value)
+            )
+    console = Console()
+    console.print(table)
+    console.print(f"saved as {path}")
+
+
+def compare(domain: Domains = (), results: Results = RESULTS, page: Page = PAGE) -> None:
+    """Run the quick preset of every domain, dense beside sparse, and compare them; goes on where it was stopped."""
+    from gossamer import domains, runs
+
+    console = Console()
+    plan: list[runs.Run] = []
+    for name in domain or domains.names():
+        try:
+            benchmark = domains.load(name)
+        except InputError as error:
+            if domain:
+                raise
+            console.print(f"[yellow]left out:[/] {error}")
+            continue
+        preset = next(iter(benchmark.PRESETS.values()))
+        plan += [runs.Run(name, config) for config in benchmark.grid(preset)]
+    finished = sum(run.path(results).exists() for run in plan)
+    failures: list[str] = []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("compare", total=len(plan), completed=finished)
+        for run, outcome in runs.run_all(plan, results):
+            progress.advance(task)
+            if isinstance(outcome, Exception):
+                failures.append(f"{run}: {outcome}")
+                progress.console.print(f"[red]failed[/] {run}: {outcome}")
+            else:
+                progress.console.print(
+                    f"[green]done[/] {run}: {outcome.metric} {outcome.value:.3f} ({outcome.train_seconds:.0f} s)"
+                )
+    if failures:
+        raise InputError(f"{len(failures)} of {len(plan)} runs failed; the first: {failures[0]}")
+    report(domain, results, page)
+
+
+def report(domain: Domains = (), results: Results = RESULTS, page: Page = PAGE) -> None:
+    """Print the table of all results that are there, and write the page."""
+    from gossamer import compare as comparison
+    from gossamer import results as files
+
+    found = [result for name in domain or ("*",) for result in files.read(results, name)]
+    if not found:
+        raise InputError(f"there are no results below {results}; run `gossamer compare` or `gossamer train` first.")
+    table = comparison.rows(found)
+    Console(width=None if sys.stdout.isatty() else 160).print(comparison.table(table))
+    if page.suffix == ".md":
+        files.write_atomically(page, comparison.markdown(table).encode())
+    else:
+        from gossamer.report import html
+
+        files.write_atomically(page, html(table).encode())
+    Console().print(f"wrote {page}")
