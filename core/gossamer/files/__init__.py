@@ -46,7 +46,8 @@ def load(path: str | Path, model: nn.Module, *, strict: bool = True) -> dict[str
 
     The whole file is checked before the model is touched: nothing is unpickled, and a file that is truncated, changed
     or made to harm raises `InputError`, as does one whose names, shapes or dtypes are not the model's. With `strict`
-    false, names that only one side has are passed over. The masks lie on their parameters' devices.
+    false, names that only one side has are passed over. The masks lie on their parameters' devices; a `Masking` of the
+    model keeps the masks it has until it is told: `masking.update(gossamer.load(path, model))`.
     """
     try:
         content = Path(path).read_bytes()
@@ -76,23 +77,19 @@ def from_bytes(content: bytes, model: nn.Module, *, strict: bool = True, source:
     try:
         stored = _stored(content)
         _compare(stored, state, strict, source)
-        decoded: dict[int, tuple[Tensor, Tensor | None]] = {}  # tied names share one Stored, decoded once
-        for name in state.keys() & stored.keys():
-            if id(stored[name]) not in decoded:
-                decoded[id(stored[name])] = coding.decode(stored[name])
+        held = [name for name in state if name in stored]
+        decoded = {id(stored[name]): coding.decode(stored[name]) for name in held}  # tied names share one Stored
     except Damage as damage:
         raise InputError(
             f"{source} is damaged, or no file of gossamer.save: {damage}. Save or fetch it again."
         ) from damage
-    found = {name: decoded[id(stored[name])] for name in state if name in stored}
+    found = {name: decoded[id(stored[name])] for name in held}
     for name, first in _ties(state).items():
         if name in found and first in found and not _same(found[name][0], found[first][0]):
             raise InputError(
                 f"{source} holds different values for {first} and {name}, which are one tensor in the model."
             )
-    everything = model.state_dict()
-    everything.update({name: tensor for name, (tensor, _) in found.items()})
-    model.load_state_dict(everything)
+    _fill(model, {name: tensor for name, (tensor, _) in found.items()}, source)
     parameters = dict(model.named_parameters())
     return {
         name: mask.to(parameters[name].device)
@@ -115,8 +112,10 @@ def _packed(
     )
     tensors: dict[str, Tensor] = {}
     coded: dict[str, dict[str, Any]] = {}
-    for name in state.keys() - tied.keys():
-        weight = state[name].detach().cpu().contiguous()
+    for name, tensor in state.items():
+        if name in tied:
+            continue
+        weight = tensor.detach().cpu().contiguous()
         matrix = name in weights and weight.dim() > 1 and weight.numel() > 0
         alive = weight != 0 if matrix and topologies is None else (topologies or {}).get(name)
         try:
@@ -225,11 +224,31 @@ def _compare(stored: Mapping[str, Stored], state: Mapping[str, Tensor], strict: 
             raise InputError(
                 f"{source} {who} {listed}{more}. Build the model that was saved, or load with strict=False."
             )
-    for name in state.keys() & stored.keys():
-        ours, theirs = (state[name].dtype, tuple(state[name].shape)), (stored[name].dtype, stored[name].shape)
+    for name, tensor in state.items():
+        if name not in stored:
+            continue
+        ours, theirs = (tensor.dtype, tuple(tensor.shape)), (stored[name].dtype, stored[name].shape)
         if ours != theirs:
             both = f"{theirs[0]} {theirs[1]} in {source} and {ours[0]} {ours[1]} in the model"
             raise InputError(f"{name} is {both}. Build the model that was saved.")
+
+
+def _fill(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Copy checked tensors into the model; where a module of it refuses its own, put everything back."""
+    state = model.state_dict()
+    before = {name: tensor.clone() for name, tensor in state.items()}
+    error = None
+    try:
+        state.update(tensors)
+        model.load_state_dict(state)
+    except Exception as refusal:
+        state.update(before)
+        error = refusal
+    with torch.no_grad():  # once more: a Masking of the model has just masked its weights with the masks it had before
+        for name, tensor in model.state_dict().items():
+            tensor.copy_(state[name])
+    if error:
+        raise InputError(f"{source} is refused by the model: {error}") from error
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

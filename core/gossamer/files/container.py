@@ -66,8 +66,13 @@ def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
     for name in _order(tensors):
         if tensors[name].numel():
             content += tensors[name].reshape(-1).view(torch.uint8).numpy().data
-    content[DIGEST_AT : DIGEST_AT + DIGITS] = _digest(memoryview(content))
-    return bytes(content)
+    return seal(content)
+
+
+def seal(content: bytearray) -> bytes:
+    """The same bytes with their digest in its place."""
+    digest = _digest(memoryview(content))
+    return bytes(content[:DIGEST_AT]) + digest + bytes(content[DIGEST_AT + DIGITS :])
 
 
 def packed_size(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> int:
