@@ -1,0 +1,71 @@
+"""What is compared: the presets, their methods and seeds, and the result of one run."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from gossamer import Result
+from gossamer.measure import measure
+from gossamer.results import plain
+
+from gossamer_rl.environments import EVALUATION_SEEDS
+from gossamer_rl.evaluate import policy_of, random_policy, returns
+from gossamer_rl.train import METHODS, Config, train
+
+METRIC = "return"
+HIGHER_IS_BETTER = True
+EPISODES = 100
+SEEDS = (1, 2, 3)
+
+PRESETS = {
+    "quick": Config(),
+    "doorkey-6x6": Config(data="MiniGrid-DoorKey-6x6-v0", steps=102_400),
+    "doorkey-8x8": Config(data="MiniGrid-DoorKey-8x8-v0", steps=512_000),
+}
+FLOORS: dict[str, float] = {}
+FLOOR = 0.0
+
+
+def grid(config: Config) -> list[Config]:
+    """Every method with every seed, the dense one first."""
+    return [replace(config, method=method, seed=seed) for seed in SEEDS for method in METHODS]
+
+
+def run(config: Config, log: Callable[[str], None] = lambda line: None) -> Result:
+    """Train and evaluate one agent; `value` is its mean return over the evaluation episodes."""
+    trained = None if config.method == "random" else train(config, log)
+    generator = torch.Generator().manual_seed(config.seed)
+    policy = policy_of(trained.agent) if trained else random_policy
+    scores = returns(policy, config.data, EVALUATION_SEEDS[:EPISODES], generator)
+    extra = {"success": float(np.mean([score > 0 for score in scores]))}
+    cost = masking = None
+    if trained:
+        progress, masking = trained.progress, trained.masking
+        extra |= {
+            "steps_to_solve": progress.solved_after,
+            "first_visits_per_step": progress.first_visits / progress.curve[-1][0],
+            "curve": progress.curve,
+        }
+        example = torch.zeros(1, 7, 7, 3, dtype=torch.uint8)
+        cost = measure(trained.agent.cpu(), example, masks=masking.masks if masking else None)
+    return Result(
+        domain="rl",
+        method=config.method,
+        data=config.data,
+        pattern=str(masking.pattern) if masking else "dense",
+        sparsity_asked=config.sparsity if masking else 0.0,
+        sparsity=masking.sparsity if masking else 0.0,
+        seed=config.seed,
+        metric=METRIC,
+        value=float(np.mean(scores)),
+        higher_is_better=HIGHER_IS_BETTER,
+        floor=FLOORS.get(config.data, 0.0),
+        parameters=cost.parameters if cost else 0,
+        nonzeros=cost.nonzeros if cost else 0,
+        bytes=cost.bytes if cost else 0,
+        latency_ms=cost.latency_ms if cost else None,
+        train_seconds=trained.progress.seconds if trained else 0.0,
+        config=plain(config),
+        extra=extra,
+    )
