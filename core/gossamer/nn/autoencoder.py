@@ -65,6 +65,7 @@ class SparseAutoencoder(nn.Module):
         return (error - guess).square().sum() / error.square().sum().clamp_min(torch.finfo(x.dtype).tiny)
 
 
+@torch.no_grad()
 def explained_variance(x: Tensor, reconstruction: Tensor) -> float:
     """1 − Σ‖x − x̂‖² / Σ‖x − x̄‖², x̄ the mean over the rows: 1 is perfect, 0 no better than the mean."""
     x, reconstruction = x.flatten(0, -2), reconstruction.flatten(0, -2)
