@@ -1,0 +1,71 @@
+"""Dense layers and leftover PyTorch code as steps on NumPy arrays: torch sees the same memory."""
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+
+from gossamer.engine.graph import Node
+from gossamer.engine.steps import Step
+
+_ACTIVATIONS = {
+    "relu": torch.relu_,
+    "hardswish": functional.hardswish,
+    "hardsigmoid": functional.hardsigmoid,
+    "sigmoid": torch.sigmoid_,
+    "silu": functional.silu,
+    "gelu": functional.gelu,
+    "gelu_tanh": lambda y: functional.gelu(y, approximate="tanh"),
+}
+
+
+def _activate(activation: dict | None, y: torch.Tensor) -> torch.Tensor:
+    match activation and activation["name"]:
+        case None | "none":
+            return y
+        case "clamp":
+            return y.clamp_(activation.get("low"), activation.get("high"))  # type: ignore[union-attr]
+        case "leaky_relu":
+            return functional.leaky_relu_(y, activation.get("slope", 0.01))  # type: ignore[union-attr]
+        case name:
+            return _ACTIVATIONS[name](y)  # type: ignore[index]
+
+
+class DenseLayer:
+    """A convolution or a linear map by torch, bound like the layers of `gossamer.kernels`."""
+
+    pattern, density = "dense", 1.0
+
+    def __init__(self, node: Node, weight: np.ndarray, bias: np.ndarray | None, matrix: bool):
+        weight = weight.reshape(weight.shape[:2]) if matrix else weight
+        self.weight = torch.from_numpy(np.ascontiguousarray(weight))
+        self.bias = None if bias is None else torch.from_numpy(bias)
+        self.activation, self.matrix, self.bytes = node.attributes["activation"], matrix, weight.nbytes
+        if not matrix:
+            names = ("stride", "padding", "dilation", "groups")
+            self.arguments = tuple(node.attributes[name] for name in names)
+
+    def bind(self, x: np.ndarray, out: np.ndarray, residual: np.ndarray | None = None, *, threads: int = 1) -> Step:
+        """Return the call that sets out to activation(layer(x) + bias + residual); torch uses its own threads."""
+        source, target = torch.from_numpy(x), torch.from_numpy(out)
+        added = None if residual is None else torch.from_numpy(residual)
+
+        def run() -> None:
+            if self.matrix:
+                y = functional.linear(source, self.weight, self.bias)
+            else:
+                y = torch.conv2d(source, self.weight, self.bias, *self.arguments)
+            target.copy_(_activate(self.activation, y if added is None else y.add_(added)))
+
+        return run
+
+
+def bind_torch(node: Node, values: dict[str, np.ndarray], batch: int) -> Step:
+    """Return the call that runs a node of the operation "torch"."""
+    call, target = node.attributes["bind"](batch), torch.from_numpy(values[node.name])
+    sources = [torch.from_numpy(values[name]) for name in node.inputs]
+
+    def run() -> None:
+        with torch.no_grad():
+            target.copy_(call(*sources))
+
+    return run

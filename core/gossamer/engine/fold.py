@@ -1,0 +1,183 @@
+"""Rewriting the graph: batch norms into weights, activations and residual additions into what makes their input."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gossamer.engine.graph import Graph, Node, Shape
+
+_FUSING = ("conv2d", "linear", "scale_shift")
+"""Operations that can add a second input and apply an activation to their result."""
+
+
+def fold(graph: Graph) -> Graph:
+    """Rewrite the graph in place into fewer, larger nodes with the same results, and return it."""
+    shapes = graph.shapes(2)
+    _drop_identities(graph, shapes)
+    _find_shuffles(graph)
+    _find_scalings(graph, shapes)
+    _merge(graph, shapes, _fold_scaling)
+    _merge(graph, shapes, _fuse_addition)
+    _merge(graph, shapes, _fuse_activation)
+    graph.prune()
+    return graph
+
+
+def rename(graph: Graph, renamed: dict[str, str]) -> None:
+    """Let every reader of a value read another one in its place."""
+
+    def final(name: str) -> str:
+        while name in renamed:
+            name = renamed[name]
+        return name
+
+    def template(part: Any) -> Any:
+        if isinstance(part, str):
+            return final(part)
+        if isinstance(part, dict):
+            return {key: template(value) for key, value in part.items()}
+        return type(part)(map(template, part))
+
+    for node in graph.nodes:
+        node.inputs = [final(name) for name in node.inputs]
+    graph.output = template(graph.output)
+
+
+def _drop_identities(graph: Graph, shapes: dict[str, Shape]) -> None:
+    """Remove operations that change nothing; write global pooling as a mean."""
+    for node in graph.nodes:
+        if node.operation == "adaptive_avg_pool2d" and node.attributes["size"] == [1, 1]:
+            node.operation, node.attributes = "mean", {"axes": [2, 3], "keep": True}
+    same = {"adaptive_avg_pool2d", "reshape", "slice", "pad"}
+    graph_inputs = set(graph.inputs)
+    renamed = {
+        node.name: node.inputs[0]
+        for node in graph.nodes
+        if node.operation in same and shapes[node.name] == shapes[node.inputs[0]] and node.inputs[0] not in graph_inputs
+    }
+    rename(graph, renamed)
+    graph.prune()
+
+
+def _find_shuffles(graph: Graph) -> None:
+    """Write (batch, groups, channels, ...) transposed and flattened again as one channel shuffle."""
+    made = {node.name: node for node in graph.nodes}
+    for node in graph.nodes:
+        middle = made.get(node.inputs[0]) if node.operation == "reshape" else None
+        first = made.get(middle.inputs[0]) if middle and middle.operation == "permute" else None
+        if middle and first and first.operation == "reshape" and middle.attributes["axes"] == [0, 2, 1, 3, 4]:
+            batch, groups, channels, *size = first.attributes["shape"]
+            if batch == -1 and node.attributes["shape"] == [-1, groups * channels, *size]:
+                node.operation, node.inputs, node.attributes = "channel_shuffle", list(first.inputs), {"groups": groups}
+    graph.prune()
+
+
+def _find_scalings(graph: Graph, shapes: dict[str, Shape]) -> None:
+    """Write sums and products with one constant per channel as scalings."""
+    for node in graph.nodes:
+        shape = shapes[node.inputs[0]] if node.inputs else ()
+        if (
+            node.operation != "binary"
+            or len(node.inputs) != 1
+            or len(shape) not in (2, 4)
+            or shapes[node.name] != shape
+        ):
+            continue
+        other, channels = graph.tensors[node.tensors["other"]], shape[1]
+        if other.size > 1 and other.shape != (channels,) + (1,) * (len(shape) - 2):
+            continue
+        other = np.broadcast_to(other.reshape(-1), (channels,))
+        function, plain = node.attributes["function"], np.ones(channels, np.float32)
+        scale = {"multiply": other, "divide": 1 / other if function == "divide" else plain}.get(function, plain)
+        shift = {"add": other, "subtract": -other}.get(function, np.zeros(channels, np.float32))
+        node.operation, node.attributes = "scale_shift", {"activation": node.attributes["activation"]}
+        node.tensors = {"scale": f"{node.name}.scale", "shift": f"{node.name}.shift"}
+        graph.tensors |= {
+            f"{node.name}.scale": scale.astype(np.float32),
+            f"{node.name}.shift": shift.astype(np.float32),
+        }
+
+
+def _merge(graph: Graph, shapes: dict[str, Shape], rewrite: Callable[..., bool]) -> None:
+    """Merge nodes into the producer of one of their inputs where `rewrite(graph, shapes, producer, node, others)` does so.
+
+    `others` are the node's further inputs; only a producer whose value nobody else reads is offered.
+    """
+    made = {node.name: node for node in graph.nodes}
+    readers = graph.readers()
+    outputs = set(graph.outputs())
+    renamed: dict[str, str] = {}
+    kept: dict[str, Node] = {}
+    for node in graph.nodes:
+        node.inputs = [renamed.get(name, name) for name in node.inputs]
+        places = {name: place for place, name in enumerate(kept)} if len(node.inputs) > 1 else {}
+        for name in sorted(set(node.inputs), key=lambda name: -places.get(name, -1)):  # the latest made first
+            producer = made.get(name)
+            others = [other for other in node.inputs if other != name]
+            if producer is None or len(readers[name]) != 1 or name in outputs or len(others) != len(node.inputs) - 1:
+                continue
+            if rewrite(graph, shapes, producer, node, others):
+                kept[name] = kept.pop(name)  # at the end, for it may now read what was made after it
+                renamed[node.name] = name
+                readers[name] = readers[node.name]
+                if node.name in outputs:
+                    outputs.add(name)
+                break
+        else:
+            kept[node.name] = node
+    graph.nodes = list(kept.values())
+    rename(graph, renamed)
+
+
+def _is_plain(node: Node) -> bool:
+    return node.operation in _FUSING and node.attributes["activation"] is None and len(node.inputs) == 1
+
+
+def _fold_scaling(graph: Graph, shapes: dict, producer: Node, node: Node, others: list[str]) -> bool:
+    """scale * (w * x + b) + shift = (scale w) * x + (scale b + shift)."""
+    if node.operation != "scale_shift" or others or not _is_plain(producer):
+        return False
+    if producer.operation == "linear" and len(shapes[producer.name]) != 2:
+        return False
+    weight_role, bias_role = ("scale", "shift") if producer.operation == "scale_shift" else ("weight", "bias")
+    scale, shift = (graph.tensors[node.tensors[role]].astype(np.float64) for role in ("scale", "shift"))
+    weight = graph.tensors[producer.tensors[weight_role]]
+    if bias_role in producer.tensors:
+        shift = shift + scale * graph.tensors[producer.tensors[bias_role]]
+    replace_tensor(graph, producer, weight_role, weight * scale.reshape(-1, *[1] * (weight.ndim - 1)))
+    replace_tensor(graph, producer, bias_role, shift)
+    producer.attributes["activation"] = node.attributes["activation"]
+    return True
+
+
+def replace_tensor(graph: Graph, node: Node, role: str, value: np.ndarray) -> None:
+    """Give the node a tensor of its own in this role, under the old name if no other node reads that one."""
+    name = node.tensors.get(role)
+    if name is None or sum(name in other.tensors.values() for other in graph.nodes) > 1:
+        name = f"{node.name}.{role}"
+    node.tensors = node.tensors | {role: name}
+    graph.tensors[name] = value.astype(np.float32)
+
+
+def _fuse_addition(graph: Graph, shapes: dict, producer: Node, node: Node, others: list[str]) -> bool:
+    if (
+        node.operation != "binary"
+        or node.attributes["function"] != "add"
+        or len(others) != 1
+        or not _is_plain(producer)
+    ):
+        return False
+    if shapes[producer.name] != shapes[others[0]]:
+        return False
+    producer.inputs.append(others[0])
+    producer.attributes["activation"] = node.attributes["activation"]
+    return True
+
+
+def _fuse_activation(graph: Graph, shapes: dict, producer: Node, node: Node, others: list[str]) -> bool:
+    takes = producer.operation in (*_FUSING, "binary") and producer.attributes["activation"] is None
+    if node.operation != "activation" or not takes:
+        return False
+    producer.attributes["activation"] = node.attributes["activation"]
+    return True

@@ -1,0 +1,423 @@
+"""The fixed list of the engine's operations: what each one checks, the shape it makes, and its plain NumPy reference.
+
+An operation is a pair of functions of (inputs, tensors, attributes): `shape` on shapes, `run` on arrays. `inputs` are the
+values that flow, `tensors` the constants by role. Convolutions, linear maps and scalings take a second input, added
+before the activation: `activation(w * x + bias + residual)`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gossamer.kernels import ACTIVATIONS, Activation
+
+Shape = tuple[int, ...]
+LARGEST = 2**31
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One entry of the list: how many inputs, which tensors (`bias?` may be absent), checks of the attributes."""
+
+    inputs: range
+    tensors: tuple[str, ...]
+    attributes: dict[str, Callable[[Any], bool]]
+    shape: Callable[..., Shape]
+    run: Callable[..., np.ndarray]
+
+    def infer(self, inputs: list[Shape], tensors: dict[str, Shape], attributes: dict[str, Any]) -> Shape:
+        """Return the shape of the result. Raises ValueError where anything is missing, unknown or does not fit."""
+        if len(inputs) not in self.inputs:
+            raise ValueError(f"{len(inputs)} inputs")
+        roles = {role.rstrip("?") for role in self.tensors}
+        needed = {role for role in self.tensors if not role.endswith("?")}
+        if not needed <= set(tensors) <= roles:
+            raise ValueError(f"tensors {sorted(tensors)} in place of {self.tensors}")
+        if set(attributes) != set(self.attributes):
+            raise ValueError(f"attributes {sorted(attributes)} in place of {sorted(self.attributes)}")
+        for name, check in self.attributes.items():
+            if not check(attributes[name]):
+                raise ValueError(f"{name} = {attributes[name]!r}")
+        shape = self.shape(inputs, tensors, attributes)
+        if any(size < 0 for size in shape) or np.prod(shape, dtype=np.float64) >= LARGEST:
+            raise ValueError(f"result of shape {shape}")
+        return shape
+
+
+OPERATIONS: dict[str, Operation] = {}
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 < value < LARGEST
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 0 <= value < LARGEST
+
+
+def _is_integer(value: Any) -> bool:
+    return type(value) is int and abs(value) < LARGEST
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _is_flag(value: Any) -> bool:
+    return type(value) is bool
+
+
+def check_activation(value: Any) -> bool:
+    """Say whether this is the JSON form of an activation: None, or the arguments of `kernels.Activation`."""
+    if value is None:
+        return True
+    known = type(value) is dict and value.get("name") in ACTIVATIONS and set(value) <= {"name", "low", "high", "slope"}
+    return known and all(_is_number(value[key]) for key in set(value) - {"name"})
+
+
+def activate(value: dict | None, y: np.ndarray) -> np.ndarray:
+    """Return activation(y) for an activation in JSON form."""
+    return (Activation(**value)(y) if value else y).astype(np.float32, copy=False)
+
+
+def _each(check: Callable[[Any], bool], length: int | None = None) -> Callable[[Any], bool]:
+    def checked(value: Any) -> bool:
+        return type(value) is list and (length is None or len(value) == length) and all(map(check, value))
+
+    return checked
+
+
+_pair_of_counts, _pair_of_sizes, _integers = _each(_is_count, 2), _each(_is_size, 2), _each(_is_integer)
+
+
+def _operation(
+    name: str, infer: Callable[..., Shape], /, inputs: int | range = 1, tensors: str = "", **attributes: Callable
+) -> Any:
+    """Register the decorated function as the reference of this operation."""
+
+    def register(run: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+        arity = range(inputs, inputs + 1) if isinstance(inputs, int) else inputs
+        OPERATIONS[name] = Operation(arity, tuple(tensors.split()), attributes, infer, run)
+        return run
+
+    return register
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+def _check_residual(inputs: list[Shape], shape: Shape) -> Shape:
+    _require(all(other == shape for other in inputs[1:]), f"residual {inputs[1:]} does not have the shape {shape}")
+    return shape
+
+
+def _finish(y: np.ndarray, inputs: list, attributes: dict) -> np.ndarray:
+    return activate(attributes["activation"], y + inputs[1] if len(inputs) > 1 else y)
+
+
+# Convolutions and linear maps ---------------------------------------------------------------------------------------
+
+
+def _conv_shape(inputs: list, tensors: dict, attributes: dict) -> Shape:
+    batch, channels, *size = inputs[0]
+    out, group_channels, *kernel = tensors["weight"]
+    groups = attributes["groups"]
+    _require(len(kernel) == 2 and len(size) == 2, "2-d convolution")
+    _require(
+        channels == group_channels * groups and out % groups == 0, f"{channels} channels, weight {tensors['weight']}"
+    )
+    _require(tensors.get("bias", (out,)) == (out,), f"bias {tensors.get('bias')}")
+    ways = zip(size, kernel, attributes["stride"], attributes["padding"], attributes["dilation"], strict=True)
+    spatial = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in ways]
+    _require(min(spatial) > 0, f"input {inputs[0]} is smaller than the kernel")
+    return _check_residual(inputs, (batch, out, *spatial))
+
+
+@_operation(
+    "conv2d",
+    _conv_shape,
+    inputs=range(1, 3),
+    tensors="weight bias?",
+    stride=_pair_of_counts,
+    padding=_pair_of_sizes,
+    dilation=_pair_of_counts,
+    groups=_is_count,
+    activation=check_activation,
+)
+def conv2d(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
+    """`y[n, o] = activation(sum over c, i, j of w[o, c, i, j] * x[n, c, s*h + d*i - p, s*w + d*j - p] + bias[o] + residual)`."""
+    x, weight, groups = inputs[0], tensors["weight"], attributes["groups"]
+    (top, left), (down, right), (high, wide) = attributes["padding"], attributes["stride"], attributes["dilation"]
+    x = np.pad(x, ((0, 0), (0, 0), (top, top), (left, left)))
+    extent = tuple(d * (k - 1) + 1 for k, d in zip(weight.shape[2:], (high, wide), strict=True))
+    windows = np.lib.stride_tricks.sliding_window_view(x, extent, axis=(2, 3))[:, :, ::down, ::right, ::high, ::wide]
+    parts = zip(np.split(windows, groups, axis=1), np.split(weight, groups, axis=0), strict=True)
+    y = np.concatenate([np.tensordot(w, part, ((1, 2, 3), (1, 4, 5))) for part, w in parts], axis=0).swapaxes(0, 1)
+    if "bias" in tensors:
+        y = y + tensors["bias"][:, None, None]
+    return _finish(y, inputs, attributes)
+
+
+def _linear_shape(inputs: list, tensors: dict, attributes: dict) -> Shape:
+    out, features = tensors["weight"]
+    _require(inputs[0][-1] == features, f"{inputs[0][-1]} features, weight {tensors['weight']}")
+    _require(tensors.get("bias", (out,)) == (out,), f"bias {tensors.get('bias')}")
+    return _check_residual(inputs, (*inputs[0][:-1], out))
+
+
+@_operation("linear", _linear_shape, inputs=range(1, 3), tensors="weight bias?", activation=check_activation)
+def linear(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
+    """`y = activation(x @ w.T + bias + residual)` over the last axis."""
+    return _finish(inputs[0] @ tensors["weight"].T + tensors.get("bias", np.float32(0)), inputs, attributes)
+
+
+def _scale_shape(inputs: list, tensors: dict, attributes: dict) -> Shape:
+    _require(tensors["scale"] == tensors["shift"] == (inputs[0][1],), f"scale {tensors['scale']} for {inputs[0]}")
+    return _check_residual(inputs, inputs[0])
+
+
+@_operation("scale_shift", _scale_shape, inputs=range(1, 3), tensors="scale shift", activation=check_activation)
+def scale_shift(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
+    """`y[n, c] = activation(scale[c] * x[n, c] + shift[c] + residual)`: a batch norm that follows no convolution."""
+    x = inputs[0]
+    scale, shift = (tensors[role].reshape(-1, *[1] * (x.ndim - 2)) for role in ("scale", "shift"))
+    return _finish(x * scale + shift, inputs, attributes)
+
+
+# Element by element -------------------------------------------------------------------------------------------------
+
+BINARY = {"add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": np.divide}
+
+
+def _binary_shape(inputs: list, tensors: dict, attributes: dict) -> Shape:
+    _require(len(inputs) + len(tensors) == 2, "two operands")
+    return np.broadcast_shapes(*inputs, *tensors.values())
+
+
+@_operation(
+    "binary",
+    _binary_shape,
+    inputs=range(1, 3),
+    tensors="other?",
+    function=BINARY.__contains__,
+    activation=check_activation,
+)
+def binary(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
+    """`y = activation(x add|subtract|multiply|divide other)` with broadcasting; `other` is an input or a constant."""
+    x, other = [*inputs, *tensors.values()]
+    return activate(attributes["activation"], BINARY[attributes["function"]](x, other))
+
+
+def _same_shape(inputs: list, tensors: dict, attributes: dict) -> Shape:
+    return inputs[0]
+
+
+@_operation("activation", _same_shape, activation=check_activation)
+def activation(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
+    """`y = activation(x)`, one of `gossamer.kernels.ACTIVATIONS`."""
+    return activate(attributes["activation"], inputs[0])
+
+
+def _softmax_shape(inputs: list, tensors: dict, attributes: dict) -> Shape:
+    _require(attributes["axis"] < len(inputs[0]), f"axis {attributes['axis']} of {inputs[0]}")
+    return inputs[0]
+
+
+@_operation("softmax", _softmax_shape, axis=_is_size)
+def softmax(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
+    """`y = exp(x - max x) / sum exp(x - max x)` along the axis."""
+    e = np.exp(inputs[0] - inputs[0].max(attributes["axis"], keepdims=True))
+    return e / e.sum(attributes["axis"], keepdims=True)
+
+
+def _norm_shape(inputs: list, tensors: dict, attributes: dict) -> Shape:
+    normalized = tuple(inputs[0][axis] for axis in attributes["axes"])
+    _require(all(tensors.get(role, normalized) == normalized for role in ("weight", "bias")), f"axes {normalized}")
+    return inputs[0]
+
+
+@_operation("layer_norm", _norm_shape, tensors="weight? bias?", axes=_each(_is_size), epsilon=_is_number)
+def layer_norm(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
+    """`y = (x - mean) / sqrt(variance + epsilon) * weight + bias`, mean and variance over the axes."""
+    x, axes = inputs[0], tuple(attributes["axes"])
+    x = x - x.mean(axes, keepdims=True)
+    x = x / np.sqrt(np.square(x).mean(axes, keepdims=True) + np.float32(attributes["epsilon"]))
+    over = [size if axis in axes else 1 for axis, size in enumerate(x.shape)]
+    x = x * tensors["weight"].reshape(over) if "weight" in tensors else x
+    return x + tensors["bias"].reshape(over) if "bias" in tensors else x
+
+
+# Pooling ------------------------------------------------------------------------------------------------------------
+
+
+def _pool_shape(inputs: list, tensors: dict, attributes: dict) -> Shape:
+    batch, channels, *size = inputs[0]
+    _require(len(size) == 2, "a batch of images")
+    dilation = attributes.get("dilation", [1, 1])
+    spatial = []
+    for n, k, s, p, d in zip(
+        size, attributes["kernel"], attributes["stride"], attributes["padding"], dilation, strict=True
+    ):
+        _require(2 * p <= k, f"padding {p} of a window of {k}")
+        room = n + 2 * p - d * (k - 1) - 1
+        out = (-(-room // s) if attributes["ceil"] else room // s) + 1
+        spatial.append(out - 1 if attributes["ceil"] and (out - 1) * s >= n + p else out)
+    _require(min(spatial) > 0, f"input {inputs[0]} is smaller than the window")
+    return (batch, channels, *spatial)
+
+
+def _windows(x: np.ndarray, attributes: dict, fill: float) -> np.ndarray:
+    """Return the view (batch, channels, out rows, out columns, kernel rows, kernel columns) of the padded input."""
+    shape = _pool_shape([x.shape], {}, attributes)[2:]
+    kernel, stride, dilation = attributes["kernel"], attributes["stride"], attributes.get("dilation", [1, 1])
+    extent = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
+    after = [
+        max(0, (o - 1) * s + e - n - p)
+        for o, s, e, n, p in zip(shape, stride, extent, x.shape[2:], attributes["padding"], strict=True)
+    ]
+    around = list(zip(attributes["padding"], after, strict=True))
+    x = np.pad(x, ((0, 0), (0, 0), *around), constant_values=fill)
+    windows = np.lib.stride_tricks.sliding_window_view(x, extent, axis=(2, 3))
+    return windows[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]][:, :, : shape[0], : shape[1]]
+
+
+_POOL = {"kernel": _pair_of_counts, "stride": _pair_of_counts, "padding": _pair_of_sizes, "ceil": _is_flag}
+
+
+@_operation("max_pool2d", _pool_shape, **_POOL, dilation=_pair_of_counts)
+def max_pool2d(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
+    """The largest value of each window; the padding counts as minus infinity."""
+    return _windows(inputs[0], attributes, -np.inf).max((4, 5))
+
+
+def pool_divisors(size: Shape, attributes: dict) -> np.ndarray:
+    """Return by how much avg_pool2d divides each window's sum: (out rows, out columns)."""
+    shape = _pool_shape([(1, 1, *size)], {}, attributes)[2:]
+    counts = []
+    for axis in range(2):
+        n, k, s, p = size[axis], *(attributes[name][axis] for name in ("kernel", "stride", "padding"))
+        start = np.arange(shape[axis]) * s - p
+        stop = np.minimum(start + k, n + p)
+        counts.append(stop - start if attributes["count_padding"] else np.minimum(stop, n) - np.maximum(start, 0))
+    return np.outer(*counts).astype(np.float32)
+
+
+@_operation("avg_pool2d", _pool_shape, **_POOL, count_padding=_is_flag)
+def avg_pool2d(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
+    """The mean of each window; `count_padding` says whether the padding's zeros are counted."""
+    return _windows(inputs[0], attributes, 0).sum((4, 5)) / pool_divisors(inputs[0].shape[2:], attributes)
+
+
+def _adaptive_shape(inputs: list, tensors: dict, attributes: dict) -> Shape:
+    _require(len(inputs[0]) == 4, "a batch of images")
+    return (*inputs[0][:2], *attributes["size"])
+
+
+def adaptive_weights(inputs: int, outputs: int) -> np.ndarray:
+    """Return the (outputs, inputs) matrix whose row i averages the inputs floor(i n / m) to ceil((i + 1) n / m)."""
+    weights = np.zeros((outputs, inputs), np.float32)
+    for i in range(outputs):
+        start, stop = i * inputs // outputs, -(-(i + 1) * inputs // outputs)
+        weights[i, start:stop] = 1 / (stop - start)
+    return weights
+
+
+@_operation("adaptive_avg_pool2d", _adaptive_shape, size=_pair_of_counts)
+def adaptive_avg_pool2d(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
+    """The means of `size` windows that cover the image evenly."""
+    down, right = (adaptive_weights(n, m) for n, m in zip(inputs[0].shape[2:], attributes["size"], strict=True))
+    return (down @ inputs[0]) @ right.T
+
+
+# Shapes -------------------------------------------------------------------------------------------------------------
+
+
+def _mean_shape(inputs: list, tensors: dict, attributes: dict) -> Shape:
+    _require(all(axis < len(inputs[0]) for axis in attributes["axes"]), f"axes {attributes['axes']} of {inputs[0]}")
+    kept = [1 if axis in attributes["axes"] else size for axis, size in enumerate(inputs[0])]
+    return tuple(size for axis, size in enumerate(kept) if attributes["keep"] or axis not in attributes["axes"])
+
+
+@_operation("mean", _mean_shape, axes=_each(_is_size), keep=_is_flag)
+def mean(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
+    """The mean over the axes."""
+    return inputs[0].mean(tuple(attributes["axes"]), keepdims=attributes["keep"])
+
+
+def _reshape_shape(inputs: list, tensors: dict, attributes: dict) -> Shape:
+    shape, total = attributes["shape"], int(np.prod(inputs[0]))
+    _require(shape.count(-1) <= 1 and min(shape, default=0) >= -1, f"shape {shape}")
+    known = int(np.prod([size for size in shape if size != -1]))
+    shape = tuple(total // max(known, 1) if size == -1 else size for size in shape)
+    _require(int(np.prod(shape)) == total, f"{inputs[0]} to {attributes['shape']}")
+    return shape
+
+
+@_operation("reshape", _reshape_shape, shape=_integers)
+def reshape(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
+    """The same values in another shape; one size may be -1."""
+    return inputs[0].reshape(attributes["shape"])
+
+
+def _permute_shape(inputs: list, tensors: dict, attributes: dict) -> Shape:
+    _require(sorted(attributes["axes"]) == list(range(len(inputs[0]))), f"axes {attributes['axes']} of {inputs[0]}")
+    return tuple(inputs[0][axis] for axis in attributes["axes"])
+
+
+@_operation("permute", _permute_shape, axes=_each(_is_size))
+def permute(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
+    """The axes in another order."""
+    return inputs[0].transpose(attributes["axes"])
+
+
+def _slice_shape(inputs: list, tensors: dict, attributes: dict) -> Shape:
+    axis, start, stop, step = (attributes[name] for name in ("axis", "start", "stop", "step"))
+    _require(axis < len(inputs[0]) and start <= stop <= inputs[0][axis], f"{start}:{stop} of {inputs[0]}")
+    return tuple(-(-(stop - start) // step) if a == axis else size for a, size in enumerate(inputs[0]))
+
+
+@_operation("slice", _slice_shape, axis=_is_size, start=_is_size, stop=_is_size, step=_is_count)
+def slice_axis(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
+    """`x[start:stop:step]` along the axis."""
+    section = slice(attributes["start"], attributes["stop"], attributes["step"])
+    return inputs[0][(slice(None),) * attributes["axis"] + (section,)]
+
+
+def _concat_shape(inputs: list, tensors: dict, attributes: dict) -> Shape:
+    axis = attributes["axis"]
+    rest = {(*shape[:axis], *shape[axis + 1 :]) for shape in inputs}
+    _require(axis < len(inputs[0]) and len(rest) == 1, f"{inputs} along axis {axis}")
+    return (*inputs[0][:axis], sum(shape[axis] for shape in inputs), *inputs[0][axis + 1 :])
+
+
+@_operation("concat", _concat_shape, inputs=range(1, 4096), axis=_is_size)
+def concat(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
+    """The inputs one after another along the axis."""
+    return np.concatenate(inputs, axis=attributes["axis"])
+
+
+def _pad_shape(inputs: list, tensors: dict, attributes: dict) -> Shape:
+    return tuple(n + before + after for n, (before, after) in zip(inputs[0], attributes["widths"], strict=True))
+
+
+@_operation("pad", _pad_shape, widths=_each(_pair_of_sizes), value=_is_number)
+def pad(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
+    """`value` around the input; `widths` holds (before, after) for every axis."""
+    return np.pad(inputs[0], attributes["widths"], constant_values=attributes["value"])
+
+
+def _shuffle_shape(inputs: list, tensors: dict, attributes: dict) -> Shape:
+    _require(len(inputs[0]) == 4 and inputs[0][1] % attributes["groups"] == 0, f"{inputs[0]}")
+    return inputs[0]
+
+
+@_operation("channel_shuffle", _shuffle_shape, groups=_is_count)
+def channel_shuffle(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
+    """Channels seen as (groups, channels / groups), transposed."""
+    batch, channels, height, width = inputs[0].shape
+    split = inputs[0].reshape(batch, attributes["groups"], -1, height, width)
+    return split.swapaxes(1, 2).reshape(batch, channels, height, width)

@@ -1,0 +1,148 @@
+"""Where every value of a graph lies in memory: planned once for a batch size, then used again at each call.
+
+Images lie in buffers with a halo of zeros, as wide as any convolution at that resolution wants, so that no padding is
+ever copied. A channel slice is a view of its source; what a concatenation joins is written into its place at once, so
+that neither copies; buffers whose values are never needed at the same time share memory.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from gossamer.engine.graph import Graph, Node, Shape
+from gossamer.kernels.layout import Layout, aligned
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A value that lies within another: its channels from `start` on, or (start is None) all of it in another shape."""
+
+    root: str
+    start: int | None
+
+
+def plan(graph: Graph, batch: int, halos: dict[str, Shape]) -> dict[str, np.ndarray]:
+    """Return an array for every value; `halos` holds the halo that each convolution node wants around its input.
+
+    Values that were joined, sliced or only seen in another shape are views of one buffer.
+    """
+    shapes = graph.shapes(batch)
+    resolution = _resolution_halos(graph, shapes, halos)
+    places = _places(graph, shapes, resolution)
+    roots = {name: _root(places, name) for name in shapes}
+    buffers = _buffers(graph, shapes, resolution, roots)
+    values: dict[str, np.ndarray] = {}
+    for name in shapes:
+        values[name] = _locate(values, buffers, shapes, places, name)
+    return values
+
+
+def _resolution_halos(graph: Graph, shapes: dict[str, Shape], halos: dict[str, Shape]) -> dict[Shape, Shape]:
+    """Return the halo of each (rows, columns): the widest that a convolution wants there."""
+    found: dict[Shape, Shape] = {}
+    for node in graph.nodes:
+        if node.name in halos:
+            size, (rows, columns) = shapes[node.inputs[0]][2:], halos[node.name]
+            known = found.get(size, (0, 0))
+            found[size] = (max(known[0], rows), max(known[1], columns))
+    return found
+
+
+def _is_image(shape: Shape) -> bool:
+    return len(shape) == 4 and shape[2:] != (1, 1)
+
+
+def _places(graph: Graph, shapes: dict[str, Shape], resolution: dict[Shape, Shape]) -> dict[str, _Place]:
+    """Return the values that lie within another one."""
+    places: dict[str, _Place] = {}
+    for node in graph.nodes:
+        if not node.inputs:
+            continue
+        source = node.inputs[0]
+        if (
+            node.operation == "slice"
+            and node.attributes["axis"] == 1
+            and node.attributes["step"] == 1
+            and _is_image(shapes[source])
+        ):
+            places[node.name] = _Place(source, node.attributes["start"])
+        elif node.operation == "reshape" and not _is_image(shapes[source]) and not _is_image(shapes[node.name]):
+            places[node.name] = _Place(source, None)
+    for node in reversed(graph.nodes):
+        if node.operation == "concat" and node.attributes["axis"] == 1 and _is_image(shapes[node.name]):
+            _place_parts(graph, shapes, places, node)
+    return places
+
+
+def _place_parts(graph: Graph, shapes: dict[str, Shape], places: dict[str, _Place], node: Node) -> None:
+    """Place what this concatenation joins; a concatenation that begins like a placed one shares its place."""
+    starts = np.cumsum([0, *(shapes[name][1] for name in node.inputs)]).tolist()
+    placed = [places.get(name) for name in node.inputs]
+    first = placed[0]
+    if first and first.start is not None and node.name not in places:
+        there = [_Place(first.root, first.start + start) for start in starts[:-1]]
+        if placed == there and first.root != node.name:
+            places[node.name] = first
+            return
+    for name, place, start in zip(node.inputs, placed, starts, strict=False):
+        if place is None and name not in graph.inputs and node.inputs.count(name) == 1:
+            places[name] = _Place(node.name, start)
+
+
+def _root(places: dict[str, _Place], name: str) -> str:
+    while name in places:
+        name = places[name].root
+    return name
+
+
+def _locate(values: dict, buffers: dict, shapes: dict, places: dict[str, _Place], name: str) -> np.ndarray:
+    if name in values:
+        return values[name]
+    if name not in places:
+        return buffers[name]
+    place = places[name]
+    inside = _locate(values, buffers, shapes, places, place.root)
+    if place.start is None:
+        return inside.reshape(shapes[name])
+    return inside[:, place.start : place.start + shapes[name][1]]
+
+
+def _buffers(
+    graph: Graph, shapes: dict[str, Shape], resolution: dict[Shape, Shape], roots: dict[str, str]
+) -> dict[str, np.ndarray]:
+    """Return an array for every root; two that are never needed together share memory if their layouts are equal."""
+    first: dict[str, int] = dict.fromkeys(graph.inputs, -1)
+    last: dict[str, int] = {}
+    for step, node in enumerate(graph.nodes):
+        first.setdefault(roots[node.name], step)
+        for name in [node.name, *node.inputs]:
+            last[roots[name]] = step
+    for name in [*graph.outputs(), *graph.inputs]:  # an input's halo is written by no one, its inside at each call
+        last[roots[name]] = len(graph.nodes)
+    starting: dict[int, list[str]] = {}
+    ending: dict[int, list[str]] = {}
+    for name, step in first.items():
+        starting.setdefault(step, []).append(name)
+        ending.setdefault(last.get(name, step), []).append(name)
+    free: dict[Layout | int, list[np.ndarray]] = {}
+    memory: dict[str, np.ndarray] = {}
+    buffers: dict[str, np.ndarray] = {}
+    for step in range(-1, len(graph.nodes)):
+        for name in starting.get(step, []):
+            key, view = _layout(shapes[name], resolution)
+            stack = free.get(key, [])
+            memory[name] = stack.pop() if stack else aligned(key if isinstance(key, int) else key.size)
+            buffers[name] = view(memory[name])
+        for name in ending.get(step, []):
+            free.setdefault(_layout(shapes[name], resolution)[0], []).append(memory[name])
+    return buffers
+
+
+def _layout(shape: Shape, resolution: dict[Shape, Shape]) -> tuple[Layout | int, Callable[[np.ndarray], np.ndarray]]:
+    """Return what tells the buffers of this shape apart, and the function from its memory to the value's array."""
+    if _is_image(shape):
+        layout = Layout((shape[0], shape[1], shape[2], shape[3]), resolution.get(shape[2:], (0, 0)))  # type: ignore[arg-type]
+        return layout, layout.view
+    size = int(np.prod(shape))
+    return size, lambda flat: flat[:size].reshape(shape)

@@ -1,0 +1,156 @@
+"""The engine: a graph with its layers chosen, run on buffers that are planned once for each batch size."""
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gossamer.engine.choice import LAYERS, Report, Row, choose, halos
+from gossamer.engine.graph import Graph, fill
+from gossamer.engine.plan import plan
+from gossamer.engine.steps import Layer, Step, bind, bind_layer
+from gossamer.errors import InputError
+
+KEPT = 4
+"""Batch sizes whose buffers an engine keeps."""
+
+
+@dataclass(frozen=True)
+class _Program:
+    inputs: list[np.ndarray]
+    steps: list[Step]
+    outputs: dict[str, np.ndarray]
+
+
+class Engine:
+    """A compiled network. Call it with what the model takes: torch tensors give tensors, NumPy arrays give arrays.
+
+    Any batch size goes; the other sizes are the example's. Calls from several threads wait for each other.
+    """
+
+    def __init__(self, graph: Graph, layers: dict[str, Layer], report: Report):
+        self.graph, self._layers, self._report = graph, layers, report
+        self._programs: dict[tuple[int, int], _Program] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Return the network's output. Raises InputError where the inputs' number or shapes are not the example's."""
+        arrays = self._checked(inputs)
+        key = (len(arrays[0]), current_threads())
+        with self._lock:
+            program = self._programs.get(key) or self._prepare(*key)
+            for target, array in zip(program.inputs, arrays, strict=True):
+                np.copyto(target, array)
+            for step in program.steps:
+                step()
+            outputs = {name: value.copy() for name, value in program.outputs.items()}
+        if any(hasattr(x, "detach") for x in inputs):
+            import torch
+
+            outputs = {name: torch.from_numpy(value) for name, value in outputs.items()}
+        return fill(self.graph.output, outputs)
+
+    def report(self) -> Report:
+        """Return what every layer became: a list of `Row`, which prints as a table."""
+        return self._report
+
+    @property
+    def bytes(self) -> int:
+        """The memory of all weights, in bytes."""
+        packed = {name for node in self.graph.nodes if node.operation in LAYERS for name in node.tensors.values()}
+        rest = sum(tensor.nbytes for name, tensor in self.graph.tensors.items() if name not in packed)
+        return rest + sum(layer.bytes for layer in self._layers.values())
+
+    def save(self, path: str | Path) -> None:
+        """Write a JSON graph and the weights, never code, into one file that `gossamer.engine.load` reads without torch.
+
+        Raises InputError where a part of the network stayed PyTorch code.
+        """
+        from gossamer.engine.storage import save
+
+        save(self.graph, path)
+
+    def _checked(self, inputs: tuple) -> list[np.ndarray]:
+        if len(inputs) != len(self.graph.inputs):
+            raise InputError(f"the network takes {len(self.graph.inputs)} inputs, not {len(inputs)}")
+        arrays = [x.detach().cpu().numpy() if hasattr(x, "detach") else np.asarray(x) for x in inputs]
+        for array, (name, shape) in zip(arrays, self.graph.inputs.items(), strict=True):
+            if array.shape[1:] != shape or array.shape[:1] != arrays[0].shape[:1] or not len(array):
+                wanted = ", ".join(["batch", *map(str, shape)])
+                raise InputError(
+                    f"input {name!r} has shape {array.shape}, not ({wanted}): compile again with an example of that shape"
+                )
+            if array.dtype != np.float32:
+                raise InputError(f"input {name!r} is {array.dtype}, not float32: convert it")
+        return arrays
+
+    def _prepare(self, batch: int, threads: int) -> _Program:
+        graph = self.graph
+        values = plan(graph, batch, halos(graph))
+        steps: list[Step] = []
+        for node in graph.nodes:
+            if node.operation in LAYERS:
+                step = bind_layer(node, graph, self._layers[node.name], values, threads)
+            elif node.operation == "torch":
+                from gossamer.engine.dense import bind_torch
+
+                step = bind_torch(node, values, batch)
+            else:
+                step = bind(node, graph, values)
+            if step is not None:
+                steps.append(step)
+        while len(self._programs) >= KEPT:
+            self._programs.pop(next(iter(self._programs)))
+        program = _Program(
+            [values[name] for name in graph.inputs], steps, {name: values[name] for name in graph.outputs()}
+        )
+        self._programs[batch, threads] = program
+        return program
+
+
+class Whole:
+    """A model that stays PyTorch code as a whole, behind the face of an engine."""
+
+    def __init__(self, call: Callable[..., Any], report: Report, reason: str):
+        self._call, self._report, self._reason = call, report, reason
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Return the model's output."""
+        import torch
+
+        with torch.no_grad():
+            return self._call(*inputs)
+
+    def report(self) -> Report:
+        """Return a list of `Row`, which prints as a table."""
+        return self._report
+
+    def save(self, path: str | Path) -> None:
+        """Raise InputError: code is never stored."""
+        raise InputError(
+            f"the model stays PyTorch code ({self._reason}) and cannot be saved: engines are stored without code"
+        )
+
+
+def current_threads() -> int:
+    """Return how many threads a call may use: torch's setting where torch is loaded, else the processors of this process."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        return torch.get_num_threads()
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def build(graph: Graph, batch: int, make_dense: Any = None) -> Engine:
+    """Choose the layers of a folded graph by measuring them at this batch size, and return the engine."""
+    layers, report = choose(graph, batch, current_threads(), make_dense)
+    for node in graph.nodes:
+        if node.operation == "torch":
+            report.append(
+                Row(node.layer or node.name, "torch", node.attributes["call"], 1.0, float("nan"), float("nan"))
+            )
+    return Engine(graph, layers, report)

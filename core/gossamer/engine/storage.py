@@ -1,0 +1,4 @@
+"""Engines in files."""
+
+
+def load(path): ...
