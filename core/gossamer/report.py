@@ -1,6 +1,7 @@
 """The page: one self-contained HTML file with the table and the plots of all results."""
 
 import io
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from itertools import groupby
@@ -57,7 +58,8 @@ def svg(draw: Any, rows: list[Row]) -> str:
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
         pyplot.close(figure)
-    return text.getvalue()[text.getvalue().index("<svg") :]
+    drawing = re.sub(r"<metadata>.*?</metadata>", "", text.getvalue(), flags=re.DOTALL)
+    return drawing[drawing.index("<svg") :]
 
 
 def name_of(row: Row) -> str:

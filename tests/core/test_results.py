@@ -3,9 +3,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 import gossamer as gs
+import pytest
 from gossamer import compare, results
 
 
@@ -42,10 +41,11 @@ def test_saved_and_loaded_are_equal(tmp_path):
 
 def test_the_keys_are_the_ones_of_the_design(tmp_path):
     keys = set(json.loads(result().save(tmp_path).read_text()))
-    assert keys == set(
-        "domain method data pattern sparsity_asked sparsity seed metric value higher_is_better floor dense_value "
-        "parameters nonzeros bytes latency_ms dense_latency_ms train_seconds versions commit config command extra".split()
-    )
+    assert keys == {
+        *("domain", "method", "data", "pattern", "sparsity_asked", "sparsity", "seed", "metric", "value", "floor"),
+        *("higher_is_better", "dense_value", "parameters", "nonzeros", "bytes", "latency_ms", "dense_latency_ms"),
+        *("train_seconds", "versions", "commit", "config", "command", "extra"),
+    }
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"domain": "toy"}', "null"])

@@ -1,0 +1,129 @@
+import json
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+from gossamer import runs
+from gossamer.cli import main, train_command
+
+
+def numbers(folder):
+    """Every result without what time and place decide."""
+    found = {}
+    for path in sorted(folder.rglob("*.json")):
+        content = json.loads(path.read_text())
+        for name in ("train_seconds", "latency_ms", "commit"):
+            content.pop(name)
+        found[path.name] = content
+    return found
+
+
+def refused(capsys, *arguments):
+    """What the command says on standard error when it exits with 2."""
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_help_does_not_import_torch():
+    code = "import sys\nfrom gossamer.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    code += "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "compare" in done.stdout
+
+
+def test_list_names_the_installed_and_what_the_others_lack(toy, capsys):
+    main(["list"])
+    out = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "toy" in out and "quick, slow" in out and "luck" in out
+    assert "needs a_package_that_is_not_installed" in out and "gossamer[lost]" in out
+
+
+def test_train_saves_a_result_with_the_command_that_makes_it(toy, capsys):
+    main(["train", "toy", "quick", "--seed", "3", "--method", "sparse"])
+    assert "luck is being tried" in capsys.readouterr().out
+    (path,) = toy.glob("results/toy/*.json")
+    saved = json.loads(path.read_text())
+    assert saved["value"] == pytest.approx(0.9)
+    assert saved["command"] == "gossamer train toy quick --method sparse --seed 3"
+    assert saved["config"]["seed"] == 3
+
+
+def test_train_without_a_preset_takes_the_first(toy):
+    train_command("toy", [])
+    (path,) = toy.glob("results/toy/*.json")
+    assert json.loads(path.read_text())["command"] == "gossamer train toy quick"
+
+
+def test_what_a_person_can_mend_is_one_message_and_status_two(toy, capsys):
+    assert "did you mean 'toy'" in refused(capsys, "train", "toi")
+    assert "did you mean 'quick'" in refused(capsys, "train", "toy", "quik")
+    assert "did you mean 'compare'" in refused(capsys, "compar")
+    assert "--sparsity is 1.5; it must be in [0, 1)" in refused(capsys, "train", "toy", "--sparsity", "1.5")
+    assert 'pip install "gossamer[lost]"' in refused(capsys, "train", "lost")
+    assert "there are no results below" in refused(capsys, "report")
+    assert "domain" in refused(capsys, "train")
+    assert "seed" in refused(capsys, "train", "toy", "quick", "--seed", "one")
+    assert not list(toy.iterdir())
+
+
+def test_compare_runs_the_grid_once_and_gives_the_same_numbers_again(toy, capsys):
+    main(["compare", "--domain", "toy"])
+    out = capsys.readouterr().out
+    assert "sparse" in out and "static" in out and "6/6" in out
+    first = numbers(toy / "results")
+    assert len(first) == 6
+    page = (toy / "report.html").read_text()
+    assert page.count("<svg") == 2 and "dice" in page
+    assert not re.search(r"(src|href)=.http|url\(.?http|@import|<script", page)
+    stamps = {path: path.stat().st_mtime_ns for path in (toy / "results").rglob("*.json")}
+    main(["compare", "--domain", "toy"])
+    assert {path: path.stat().st_mtime_ns for path in (toy / "results").rglob("*.json")} == stamps
+    main(["compare", "--domain", "toy", "--results", "again"])
+    assert numbers(toy / "again") == first
+
+
+def test_a_failing_run_does_not_stop_the_others(toy, capsys, monkeypatch):
+    monkeypatch.setenv("TOY_FAILS", "broken")
+    message = refused(capsys, "compare", "--domain", "toy")
+    assert "2 of 6 runs failed" in message and "the dice are broken" in message
+    assert len(numbers(toy / "results")) == 4
+
+
+def test_a_stopped_comparison_keeps_what_is_finished(toy):
+    (toy / "study.py").write_text(
+        "from pathlib import Path\n"
+        "from gossamer import domains, runs\n"
+        "toy = domains.load('toy')\n"
+        "if __name__ == '__main__':\n"
+        "    work = [runs.Run('toy', config) for config in toy.grid(toy.PRESETS['slow'])]\n"
+        "    for run, outcome in runs.run_all(work, Path('results')):\n"
+        "        print(run, flush=True)\n"
+    )
+    command = [sys.executable, "study.py"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as study:
+        assert study.stdout is not None
+        assert study.stdout.readline() == "toy dense seed 1\n"
+        study.send_signal(signal.SIGINT)
+        study.wait(timeout=40)  # the workers would sleep for a minute
+    assert [content["method"] for content in numbers(toy / "results").values()] == ["dense"]
+
+
+def test_the_report_as_markdown(toy):
+    train_command("toy", [])
+    main(["report", "--page", "table.md"])
+    assert (toy / "table.md").read_text().startswith("| domain | data | method |")
+
+
+def test_a_run_in_another_process_group_is_the_same_as_here(toy):
+    from gossamer import domains
+
+    config = domains.load("toy").PRESETS["quick"]
+    run = runs.Run("toy", config)
+    ((_, there),) = runs.run_all([run], toy / "results")
+    here = runs.execute(run)
+    assert there == here
