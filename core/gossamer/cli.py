@@ -3,9 +3,10 @@
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -14,6 +15,9 @@ from rich.table import Table
 from tyro.conf import arg
 
 from gossamer.errors import InputError
+
+if TYPE_CHECKING:
+    from gossamer.results import Result
 
 RESULTS = Path("results")
 PAGE = Path("report.html")
@@ -45,19 +49,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
 
 
-class plain_errors:
+@contextmanager
+def plain_errors() -> Iterator[None]:
     """Prints an `InputError` as one message and exits with 2; says at Ctrl-C that nothing finished is lost."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, InputError):
-            Console(stderr=True, highlight=False, soft_wrap=True).print(f"gossamer: {error}", markup=False)
-            raise SystemExit(2) from None
-        if isinstance(error, KeyboardInterrupt):
-            Console(stderr=True).print("gossamer: stopped; what is finished is kept. Run the same command to go on.")
-            raise SystemExit(130) from None
+    try:
+        yield
+    except InputError as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"gossamer: {error}", markup=False)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        Console(stderr=True).print("gossamer: stopped; what is finished is kept. Run the same command to go on.")
+        raise SystemExit(130) from None
 
 
 def list_() -> None:
@@ -111,18 +113,15 @@ def train_command(domain: str, arguments: Sequence[str] | None = None, prog: str
             print_result(result, path)
 
 
-def print_result(result: Any, path: Path) -> None:
+def print_result(result: "Result", path: Path) -> None:
     """The result's numbers as a table, its own extras included."""
     table = Table(show_header=False, title=f"{result.domain}: {result.method}")
-    for field in dataclasses.fields(result):
-        value = getattr(result, field.name)
-        if value is not None and field.name not in ("config", "versions", "extra"):
-            table.add_row(field.name, f"{value:.4f}" if isinstance(value, float) else str(value))
-    for name, value in result.extra.items():
-        if isinstance(value, (int, float, str)):
-            table.add_row(
-                name, f"{value:.4f}" if isinstance(value, float) else value if isinstance(value, str) else str(value)
-            )
+    numbers = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
+    for name in ("config", "versions", "extra"):
+        del numbers[name]
+    for name, value in {**numbers, **result.extra}.items():
+        if isinstance(value, (bool, int, float, str)):
+            table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
     console = Console()
     console.print(table)
     console.print(f"saved as {path}")

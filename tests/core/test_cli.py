@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+
 from gossamer import runs
 from gossamer.cli import main, train_command
 

@@ -22,8 +22,8 @@ def test_counts_by_hand():
     assert cost.nonzeros == 18 + 4 + 12 + 3  # the norm's biases are zero
     assert cost.memory == 4 * (131 + 8) + 8  # the norm's statistics, and its counter of int64
     assert cost.flops == 2 * 4 * 18 + 2 * 12  # a quarter of each: 2 × 2 positions, then a vector
-    assert 0 < cost.bytes
-    assert 0 < cost.latency_ms
+    assert cost.bytes > 0
+    assert cost.latency_ms > 0
 
 
 def test_masks_decide_what_is_alive():

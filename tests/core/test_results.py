@@ -3,8 +3,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import gossamer as gs
 import pytest
+
+import gossamer as gs
 from gossamer import compare, results
 
 
