@@ -21,13 +21,14 @@ import time
 from collections import Counter
 from typing import Any
 
-import gossamer
 import safetensors
 import safetensors.torch
 import torch
+from torch import nn
+
+import gossamer
 from gossamer import files
 from gossamer.files import container
-from torch import nn
 
 SECONDS = 5
 NUMBERS = (

@@ -121,8 +121,8 @@ def parse(text: bytes | str) -> dict[str, Any]:
 
 
 def is_shape(value: Any) -> bool:
-    """Whether `value` is a list of integers from 0 up (true and false are none)."""
-    return isinstance(value, list) and all(type(size) is int and size >= 0 for size in value)
+    """Whether `value` is a list of integers in [0, 2^63) (true and false are none)."""
+    return isinstance(value, list) and all(type(size) is int and 0 <= size < 2**63 for size in value)
 
 
 def _order(tensors: Mapping[str, Tensor]) -> Iterable[str]:
