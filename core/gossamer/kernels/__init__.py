@@ -31,10 +31,7 @@ from gossamer.kernels.activation import ACTIVATIONS, Activation
 from gossamer.kernels.convolution import Convolution, conv2d
 from gossamer.kernels.layout import Layout, allocate
 from gossamer.kernels.matrix import Linear, linear
+from gossamer.kernels.target import available, target
 
-__all__ = ["ACTIVATIONS", "Activation", "Convolution", "Layout", "Linear", "allocate", "conv2d", "linear"]
+__all__ = ["ACTIVATIONS", "Activation", "Convolution", "Layout", "Linear", "allocate", "available", "conv2d", "linear", "target"]
 
-
-def available() -> bool:
-    """Whether the compiled kernels can run here."""
-    return False

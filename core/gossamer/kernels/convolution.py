@@ -5,9 +5,10 @@ from collections.abc import Callable
 import numpy as np
 
 from gossamer.errors import InputError
-from gossamer.kernels import reference
+from gossamer.kernels import packing, reference
 from gossamer.kernels.activation import Activation
-
+from gossamer.kernels.geometry import Axis, Walk
+from gossamer.kernels.target import available
 
 class Convolution:
     """A convolution with its weights packed; see `conv2d`.
@@ -17,42 +18,75 @@ class Convolution:
     """
 
     def __init__(self, weight, mask, bias, stride, padding, dilation, groups, activation):
-        self.weight = weight if mask is None else np.where(mask, weight, np.float32(0))
-        self.bias, self.stride, self.padding, self.dilation, self.groups = bias, stride, padding, dilation, groups
-        self.activation = activation
-        self.nonzeros = weight.size if mask is None else int(np.count_nonzero(mask))
+        self.shape, self.groups, self.activation = weight.shape, groups, activation
+        self.stride, self.padding, self.dilation = stride, padding, dilation
+        keep = np.ones(weight.shape, bool) if mask is None else mask
+        self.mask = keep
+        self.bias = np.zeros(len(weight), np.float32) if bias is None else bias.astype(np.float32)
+        self.values = np.append(weight[keep], 0).astype(np.float32)
+        self.nonzeros = self.values.size - 1
         self.density = self.nonzeros / weight.size
-        self.halo = tuple(max(p, (k - 1) * d - p) for k, d, p in zip(weight.shape[2:], dilation, padding, strict=True))
-        self.pattern = "dense" if mask is None else "unstructured"
-        self.bytes = self.weight.nbytes
+        self.halo = tuple(padding)
+        self.sections = packing.sections(keep.reshape(len(weight), -1), groups)
+        self.pattern = "dense" if self.density == 1 else packing.name(self.sections)
+        self.bytes = sum(4 * section.source.size + 4 * section.group.size for section in self.sections)
+        self.packed: dict[tuple, tuple[np.ndarray, ...]] = {}
+
+    def axes(self, size: tuple[int, ...]) -> list[Axis]:
+        """The two directions on an input of `size` (H, W)."""
+        each = zip(size, self.shape[2:], self.stride, self.padding, self.dilation, strict=True)
+        return [Axis(*numbers) for numbers in each]
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
         """The output's (N, O, OH, OW) for an input of shape (N, I, H, W)."""
-        n, channels, *size = shape
-        expected = self.weight.shape[1] * self.groups
+        n, channels, h, w = shape
+        expected = self.shape[1] * self.groups
         if channels != expected:
             raise InputError(f"the input has {channels} channels, but the weight wants {expected}")
-        kernel = self.weight.shape[2:]
-        oh, ow = (
-            (s + 2 * p - (k - 1) * d - 1) // t + 1
-            for s, k, t, p, d in zip(size, kernel, self.stride, self.padding, self.dilation, strict=True)
-        )
+        oh, ow = (axis.output for axis in self.axes((h, w)))
         if oh < 1 or ow < 1:
-            raise InputError(
-                f"an input of {size[0]}×{size[1]} pixels is too small for a kernel of {kernel[0]}×{kernel[1]}"
-            )
-        return n, len(self.weight), oh, ow
+            raise InputError(f"an input of {h}×{w} pixels is too small for a kernel of {'×'.join(map(str, self.shape[2:]))}")
+        return n, self.shape[0], oh, ow
 
     def bind(self, x, out, residual=None, *, threads: int = 1) -> Callable[[], None]:
         """A call that sets out (N, O, OH, OW) to activation(conv(x) + bias + residual), x being (N, I, H, W)."""
         if out.shape != self.output_shape(x.shape):
             raise InputError(f"out has shape {out.shape}, not {self.output_shape(x.shape)}")
+        arrays = [a for a in (x, out, residual) if a is not None]
+        if not available() or any(a.dtype != np.float32 or a.strides[3] != 4 for a in arrays):
+            return self._plain(x, out, residual)
+        from gossamer.kernels.binding import Binding
+
+        return Binding(self, x, out, residual, threads).call()
+
+    def _plain(self, x, out, residual):
+        weight = np.zeros(self.shape, self.values.dtype)
+        weight[self.mask] = self.values[:-1]
 
         def run():
-            y = reference.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+            y = reference.conv2d(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
             out[...] = self.activation(y if residual is None else y + residual)
 
         return run
+
+    def pack(self, walk: Walk, blocks: int) -> list[tuple[np.ndarray, ...]]:
+        """For each section: starts (blocks, groups + 1) int64, offsets int32 and values, in the order of the kernels."""
+        key = (walk, blocks)
+        if key not in self.packed:
+            self.packed[key] = [self._pack(section, walk, blocks) for section in self.sections]
+        return self.packed[key]
+
+    def _pack(self, section, walk, blocks):
+        inputs, kh, kw = self.shape[1:]
+        channel, i, j = np.unravel_index(section.position, (inputs, kh, kw))
+        block = channel * blocks // inputs
+        order = np.lexsort((section.position, section.group, block))
+        part = section.channels[section.group * section.size] // (self.shape[0] // self.groups)
+        offsets = walk.offsets(channel + part * inputs, i, j)[order]
+        counts = np.bincount(block * section.groups + section.group, minlength=blocks * section.groups)
+        ends = np.append(0, np.cumsum(counts))
+        starts = ends[np.arange(blocks)[:, None] * section.groups + np.arange(section.groups + 1)]
+        return starts.astype(np.int64), offsets, self.values[section.source[order]]
 
 
 def conv2d(
@@ -66,7 +100,7 @@ def conv2d(
     groups: int = 1,
     activation: Activation | str | None = None,
 ) -> Convolution:
-    """Pack weight (O, I/groups, KH, KW) where `mask` (bool, same shape) is true; all of it for the dense kernel if None.
+    """Pack weight (O, I/groups, KH, KW) where `mask` (bool, same shape) is true; all of it if None.
 
     bias is (O,); the rest as in `torch.nn.functional.conv2d`. A 1-D convolution is one of height 1.
     """

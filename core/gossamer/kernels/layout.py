@@ -48,7 +48,26 @@ class Layout:
         if flat.dtype != np.float32 or flat.ndim != 1 or flat.size < self.size:
             raise ValueError(f"flat must hold at least {self.size} float32, not {flat.size} {flat.dtype}")
         strides = tuple(4 * s for s in (c * self.plane, self.plane, self.pitch, 1))
-        return np.lib.stride_tricks.as_strided(flat[self.offset : self.size], (n, c, h, w), strides)
+        interior = _Interior((n, c, h, w), np.float32, flat[: self.size], 4 * self.offset, strides)
+        interior.layout = self
+        return interior.view(np.ndarray)
+
+
+class _Interior(np.ndarray):
+    """The base of every view into an interior: it remembers the layout."""
+
+    layout: Layout
+
+
+def halo(x: np.ndarray) -> tuple[int, int]:
+    """The zero rows and columns around every image of x (N, C, H, W), known only for whole images of a `Layout`."""
+    base = x.base
+    while base is not None and not isinstance(base, _Interior):
+        base = getattr(base, "base", None)
+    if base is None or x.shape[2:] != base.shape[2:] or x.strides[2:] != base.strides[2:]:
+        return 0, 0
+    whole = (x.ctypes.data - base.ctypes.data) % base.strides[1] == 0 and x.strides[1] % base.strides[1] == 0
+    return base.layout.halo if whole else (0, 0)
 
 
 def aligned(size: int) -> np.ndarray:

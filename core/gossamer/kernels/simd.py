@@ -1,0 +1,136 @@
+"""The vector instructions that the kernels are made of, emitted through llvmlite at a Numba intrinsic's place."""
+
+from llvmlite import ir
+from gossamer.kernels.target import target
+
+FLOAT, INT32, INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+LANES = target().lanes
+VECTOR = ir.VectorType(FLOAT, LANES)
+MASK = ir.VectorType(ir.IntType(1), LANES)
+BYTES = 4 * LANES  # of a vector
+
+
+def const(value: int) -> ir.Constant:
+    """An int64 constant."""
+    return ir.Constant(INT64, value)
+
+
+class Vectors:
+    """The few vector instructions that the kernels are made of, emitted at a builder's position."""
+
+    def __init__(self, builder):
+        self.builder = builder
+
+    def call(self, name, returns, *args):
+        """Call the LLVM intrinsic `name`."""
+        functions = self.builder.module.globals
+        function = functions.get(name)
+        if function is None:
+            function = ir.Function(self.builder.module, ir.FunctionType(returns, [a.type for a in args]), name)
+        return self.builder.call(function, args)
+
+    def load(self, address, kind=VECTOR, align=4):
+        """The value of type `kind` at an address."""
+        loaded = self.builder.load(self.builder.inttoptr(address, kind.as_pointer()))
+        loaded.align = align
+        return loaded
+
+    def store(self, value, address, mask=None):
+        """Store a value at an address, a vector only where `mask` is true."""
+        pointer = self.builder.inttoptr(address, value.type.as_pointer())
+        if mask is None:
+            self.builder.store(value, pointer).align = 4
+        else:
+            name = f"llvm.masked.store.v{LANES}f32.p0"
+            self.call(name, ir.VoidType(), value, pointer, ir.Constant(INT32, 4), mask)
+
+    def masked(self, address, mask):
+        """The vector at an address, zero where `mask` is false."""
+        pointer = self.builder.inttoptr(address, VECTOR.as_pointer())
+        name = f"llvm.masked.load.v{LANES}f32.p0"
+        return self.call(name, VECTOR, pointer, ir.Constant(INT32, 4), mask, ir.Constant(VECTOR, None))
+
+    def at(self, address, index, size):
+        """The address of element `index` (an integer or a value), each of `size` bytes."""
+        if isinstance(index, int):
+            return self.builder.add(address, const(index * size)) if index else address
+        return self.builder.add(address, self.builder.mul(index, const(size)))
+
+    def splat(self, scalar):
+        """A vector of one scalar."""
+        undefined = ir.Constant(VECTOR, ir.Undefined)
+        first = self.builder.insert_element(undefined, scalar, ir.Constant(INT32, 0))
+        return self.shuffle(first, undefined, [0] * LANES)
+
+    def shuffle(self, a, b, lanes):
+        """The lanes of a (0 …) and b (LANES …) in a new order."""
+        order = ir.Constant(ir.VectorType(INT32, len(lanes)), list(lanes))
+        return self.builder.shuffle_vector(a, b, order)
+
+    def fma(self, a, b, c):
+        """a · b + c, fused where the processor can."""
+        return self.call(f"llvm.fmuladd.v{LANES}f32", VECTOR, a, b, c)
+
+    def clamp(self, x, low, high):
+        """min(max(x, low), high)."""
+        x = self.call(f"llvm.maxnum.v{LANES}f32", VECTOR, x, low)
+        return self.call(f"llvm.minnum.v{LANES}f32", VECTOR, x, high)
+
+    def bits(self, address, index):
+        """The mask whose bits are the `index`-th group of LANES bits at an address."""
+        if LANES >= 8:
+            return self.builder.bitcast(self.load(self.at(address, index, LANES // 8), ir.IntType(LANES), 1), MASK)
+        byte = self.load(self.builder.add(address, self.builder.lshr(index, const(1))), ir.IntType(8), 1)
+        shift = self.builder.shl(self.builder.and_(index, const(1)), const(2))
+        nibble = self.builder.lshr(byte, self.builder.trunc(shift, ir.IntType(8)))
+        return self.builder.bitcast(self.builder.trunc(nibble, ir.IntType(4)), MASK)
+
+    def first(self, count):
+        """The mask of the first `count` lanes."""
+        lanes = ir.Constant(ir.VectorType(INT32, LANES), list(range(LANES)))
+        undefined = ir.Constant(lanes.type, ir.Undefined)
+        count = self.builder.trunc(count, INT32)
+        many = self.builder.insert_element(undefined, count, ir.Constant(INT32, 0))
+        many = self.builder.shuffle_vector(many, undefined, ir.Constant(lanes.type, [0] * LANES))
+        return self.builder.icmp_signed("<", lanes, many)
+
+    def loop(self, start, stop, state, body):
+        """Fold `body(index, state) -> state` over start ≤ index < stop; `state` is a list of values."""
+        b = self.builder
+        before, inside, after = b.block, b.append_basic_block("loop"), b.append_basic_block("done")
+        b.cbranch(b.icmp_signed("<", start, stop), inside, after)
+        b.position_at_end(inside)
+        index = b.phi(INT64)
+        index.add_incoming(start, before)
+        old = [b.phi(value.type) for value in state]
+        new = body(index, old)
+        following = b.add(index, const(1))
+        index.add_incoming(following, b.block)
+        b.cbranch(b.icmp_signed("<", following, stop), inside, after)
+        last = b.block
+        for phi, initial, final in zip(old, state, new, strict=True):
+            phi.add_incoming(initial, before)
+            phi.add_incoming(final, last)
+        b.position_at_end(after)
+        result = [b.phi(value.type) for value in state]
+        for phi, initial, final in zip(result, state, new, strict=True):
+            phi.add_incoming(initial, before)
+            phi.add_incoming(final, last)
+        return result
+
+    def either(self, condition, yes, no):
+        """`yes()` where the condition holds, else `no()`; both return lists of values."""
+        b = self.builder
+        blocks = [b.append_basic_block(name) for name in ("yes", "no", "both")]
+        b.cbranch(condition, blocks[0], blocks[1])
+        ends = []
+        for block, make in zip(blocks, (yes, no), strict=False):
+            b.position_at_end(block)
+            ends.append((make(), b.block))
+            b.branch(blocks[2])
+        b.position_at_end(blocks[2])
+        phis = [b.phi(value.type) for value in ends[0][0]]
+        for values, block in ends:
+            for phi, value in zip(phis, values, strict=True):
+                phi.add_incoming(value, block)
+        return phis
