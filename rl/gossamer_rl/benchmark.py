@@ -15,7 +15,6 @@ from gossamer_rl.train import METHODS, Config, train
 
 METRIC = "return"
 HIGHER_IS_BETTER = True
-EPISODES = 100
 SEEDS = (1, 2, 3)
 
 PRESETS = {
@@ -33,11 +32,12 @@ def grid(config: Config) -> list[Config]:
 
 
 def run(config: Config, log: Callable[[str], None] = lambda line: None) -> Result:
-    """Train and evaluate one agent; `value` is its mean return over the evaluation episodes."""
+    """Train and evaluate one agent on one thread; `value` is its mean return over the evaluation episodes."""
+    torch.set_num_threads(1)
     trained = None if config.method == "random" else train(config, log)
     generator = torch.Generator().manual_seed(config.seed)
     policy = policy_of(trained.agent) if trained else random_policy
-    scores = returns(policy, config.data, EVALUATION_SEEDS[:EPISODES], generator)
+    scores = returns(policy, config.data, EVALUATION_SEEDS[: config.episodes], generator)
     extra = {"success": float(np.mean([score > 0 for score in scores]))}
     cost = masking = None
     if trained:

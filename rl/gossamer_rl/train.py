@@ -63,6 +63,8 @@ class Config:
     """passes over the steps of an update"""
     minibatch: int = 256
     """steps in a gradient"""
+    episodes: int = 100
+    """episodes of the evaluation, at most 10,000"""
     accelerator: str = "cpu"
     """what Lightning Fabric calls it: cpu, cuda, auto"""
     checkpoint: Path | None = None
@@ -74,7 +76,7 @@ class Config:
             raise gs.InputError(f"method is {self.method!r}; did you mean {near!r}? There are {', '.join(METHODS)}.")
         if not 0 <= self.sparsity < 1:
             raise gs.InputError(f"sparsity is {self.sparsity}; it must be in [0, 1): 0.9 removes nine weights of ten.")
-        for name in ("width", "copies", "horizon", "epochs", "minibatch"):
+        for name in ("width", "copies", "horizon", "epochs", "minibatch", "episodes"):
             if getattr(self, name) < 1:
                 raise gs.InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if self.steps < self.copies * self.horizon:
