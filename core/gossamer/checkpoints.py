@@ -30,7 +30,7 @@ ZIP_END = b"PK\x05\x06"
 
 
 def save(path: str | Path, **state: Any) -> None:
-    """Write the named parts of a training's state to `path`, atomically: the old file stands until the new one is whole.
+    """Write the named parts of a training's state to `path` atomically: the old file stands until the new is whole.
 
     Parts are made of dicts, lists, tuples and sets of tensors, numbers, strings, bytes and None: what `state_dict` of
     models, optimizers, schedulers and maskings returns. Raises `InputError` naming the place of anything else.
