@@ -33,5 +33,15 @@ from gossamer.kernels.layout import Layout, allocate
 from gossamer.kernels.matrix import Linear, linear
 from gossamer.kernels.target import available, target
 
-__all__ = ["ACTIVATIONS", "Activation", "Convolution", "Layout", "Linear", "allocate", "available", "conv2d", "linear", "target"]
-
+__all__ = [
+    "ACTIVATIONS",
+    "Activation",
+    "Convolution",
+    "Layout",
+    "Linear",
+    "allocate",
+    "available",
+    "conv2d",
+    "linear",
+    "target",
+]

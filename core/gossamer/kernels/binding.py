@@ -45,7 +45,9 @@ class Binding:
 
     def _in_place(self) -> bool:
         x, convolution = self.x, self.convolution
-        if convolution.stride != (1, 1) or any(_pitch(a) != _pitch(x) for a in (self.out, self.residual) if a is not None):
+        if convolution.stride != (1, 1) or any(
+            _pitch(a) != _pitch(x) for a in (self.out, self.residual) if a is not None
+        ):
             return False
         if any(have < want for have, want in zip(halo(x), convolution.padding, strict=True)):
             return False

@@ -10,6 +10,7 @@ from gossamer.kernels.activation import Activation
 from gossamer.kernels.geometry import Axis, Walk
 from gossamer.kernels.target import available
 
+
 class Convolution:
     """A convolution with its weights packed; see `conv2d`.
 
@@ -45,7 +46,9 @@ class Convolution:
             raise InputError(f"the input has {channels} channels, but the weight wants {expected}")
         oh, ow = (axis.output for axis in self.axes((h, w)))
         if oh < 1 or ow < 1:
-            raise InputError(f"an input of {h}×{w} pixels is too small for a kernel of {'×'.join(map(str, self.shape[2:]))}")
+            raise InputError(
+                f"an input of {h}×{w} pixels is too small for a kernel of {'×'.join(map(str, self.shape[2:]))}"
+            )
         return n, self.shape[0], oh, ow
 
     def bind(self, x, out, residual=None, *, threads: int = 1) -> Callable[[], None]:

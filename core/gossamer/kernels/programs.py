@@ -4,14 +4,16 @@ from numba import njit
 from numba.core.types import int64, void
 
 from gossamer.kernels.compiled import entry
+from gossamer.kernels.functions import activate
 from gossamer.kernels.simd import LANES
 from gossamer.kernels.target import target
-from gossamer.kernels.tiles import Plan, Section, accumulate, peek
+from gossamer.kernels.tiles import Plan, Section, accumulate, peek, peek_float, peek_int32
 
 X, X_IMAGE, OUT, OUT_IMAGE = int(Plan.X), int(Plan.X_IMAGE), int(Plan.OUT), int(Plan.OUT_IMAGE)
 RESIDUAL, RESIDUAL_IMAGE = int(Plan.RESIDUAL), int(Plan.RESIDUAL_IMAGE)
 VECTORS, TILE, TILES, IMAGES = int(Plan.VECTORS), int(Plan.TILE), int(Plan.TILES), int(Plan.IMAGES)
-BLOCKS, CHUNKS, SIZE = int(Plan.BLOCKS), int(Plan.CHUNKS), int(Section.SIZE)
+BLOCKS, CHUNKS, SIZE, LANE = int(Plan.BLOCKS), int(Plan.CHUNKS), int(Section.SIZE), int(Section.LANES)
+OUT_CHANNEL, MASKS, ACTIVATION, SLOPE = int(Plan.OUT_CHANNEL), int(Plan.MASKS), int(Plan.ACTIVATION), int(Plan.SLOPE)
 WIDEST = tuple(target().vectors(max(size, 1)) for size in range(9))
 BYTES = 4 * LANES
 
@@ -47,3 +49,9 @@ def strip(plan, chunk, image, vector, count, partial):
             place = partial + done * BYTES
             accumulate(plan, section, some, x + at, out + at, other, place, vector + done, block, begin, end)
             done += some
+    kind = peek(plan, ACTIVATION)
+    if kind:
+        slope = peek_float(plan, SLOPE)
+        for lane in range(begin * peek(section, SIZE), end * peek(section, SIZE)):
+            place = out + peek_int32(peek(section, LANE), lane) * peek(plan, OUT_CHANNEL) + vector * BYTES
+            activate(kind, slope, place, peek(plan, MASKS), vector, count)

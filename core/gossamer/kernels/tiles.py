@@ -53,15 +53,21 @@ class Section(IntEnum):
     VALUES = auto()  # float32, SIZE for each offset
 
 
-@intrinsic
-def peek(_, address, index):
-    """The int64 at an address."""
+def _peek(kind, emitted, size):
+    @intrinsic
+    def peek(_, address, index):
+        def emit(context, builder, signature, args):
+            vectors = Vectors(builder)
+            return vectors.load(vectors.at(*args, size), emitted, 4)
 
-    def emit(context, builder, signature, args):
-        vectors = Vectors(builder)
-        return vectors.load(vectors.at(*args, 8), INT64, 8)
+        return kind(types.int64, types.int64), emit
 
-    return types.int64(types.int64, types.int64), emit
+    return peek
+
+
+peek = _peek(types.int64, INT64, 8)
+peek_float = _peek(types.float32, FLOAT, 8)  # in a table of int64
+peek_int32 = _peek(types.int32, INT32, 4)
 
 
 @intrinsic
@@ -93,7 +99,9 @@ def accumulate(_, plan, section, vectors, x, out, residual, partial, vector, blo
 class _Tile:
     """The code for groups of `channels` channels and `count` vectors of pixels."""
 
-    def __init__(self, builder, channels, count, plan, section, _, x, out, residual, partial, vector, block, begin, end):
+    def __init__(
+        self, builder, channels, count, plan, section, _, x, out, residual, partial, vector, block, begin, end
+    ):
         self.v, self.b = Vectors(builder), builder
         self.channels, self.count = channels, count
         self.plan, self.section = plan, section
@@ -124,7 +132,6 @@ class _Tile:
         b, v = self.b, self.v
         position = b.mul(g, const(self.channels))
         partial = b.add(self.partial, b.mul(position, self.apart))
-        sums = b.mul
         sums = v.either(self.first, lambda: self.biases(position), lambda: self.partials(partial))
         start = v.load(v.at(self.starts, g, 8), INT64, 8)
         stop = v.load(v.at(self.starts, b.add(g, const(1)), 8), INT64, 8)
