@@ -68,10 +68,15 @@ def name_of(row: Row) -> str:
     return row.first.method + (f" {sparsity:.0%}" if sparsity > 0 else "")
 
 
+def colour(row: Row) -> str:
+    """Orange is dense, blue is sparse, grey is neither."""
+    return ORANGE if row.first.method == "dense" else BLUE if (row.mean("sparsity") or 0) > 0 else GREY
+
+
 def bars(axes: Any, rows: list[Row]) -> None:
     """The value of every method, its seeds as dots, the dense one as a line."""
     rows = rows[::-1]
-    colours = [ORANGE if r.first.method == "dense" else BLUE if (r.mean("sparsity") or 0) > 0 else GREY for r in rows]
+    colours = [colour(row) for row in rows]
     axes.barh(range(len(rows)), [row.value for row in rows], color=colours, height=0.62, alpha=0.85)
     for place, row in enumerate(rows):
         values = [r.value for r in row.results]
@@ -90,14 +95,20 @@ def bars(axes: Any, rows: list[Row]) -> None:
 
 def sizes(axes: Any, rows: list[Row]) -> None:
     """Value against non-zero parameters, on a logarithmic axis."""
-    rows = [row for row in rows if (row.mean("nonzeros") or 0) > 0]
+    rows = sorted((row for row in rows if (row.mean("nonzeros") or 0) > 0), key=lambda row: row.value)
     for row in rows:
-        colour = ORANGE if row.first.method == "dense" else BLUE if (row.mean("sparsity") or 0) > 0 else GREY
-        axes.errorbar(row.mean("nonzeros"), row.value, yerr=row.spread or None, fmt="o", color=colour, markersize=5)
-        axes.annotate(name_of(row), (row.mean("nonzeros"), row.value), (5, 4), textcoords="offset points", fontsize=7)
+        axes.errorbar(
+            row.mean("nonzeros"), row.value, yerr=row.spread or None, fmt="o", color=colour(row), markersize=5
+        )
     if rows:
         axes.set_xscale("log")
-    axes.margins(x=0.2)
+        low, high = axes.get_ylim()
+        height = low  # of the label below, so that labels do not lie on one another
+        for row in rows:
+            height = max(row.value, height + (high - low) * 0.055)
+            place = (row.mean("nonzeros"), height)
+            axes.annotate(name_of(row), place, (7, 0), textcoords="offset points", fontsize=7, va="center")
+    axes.margins(x=0.25)
     axes.set_xlabel("non-zero parameters")
     axes.set_ylabel(rows[0].first.metric if rows else "")
     axes.set_title("what it takes (bars: standard deviation over seeds)", loc="left", fontsize=10)
