@@ -102,13 +102,24 @@ def sizes(axes: Any, rows: list[Row]) -> None:
         )
     if rows:
         axes.set_xscale("log")
+        axes.margins(x=0.25, y=0.15)
         low, high = axes.get_ylim()
-        height = low  # of the label below, so that labels do not lie on one another
+        labels: list[tuple[float, float]] = []  # where they stand: none may lie on another
         for row in rows:
-            height = max(row.value, height + (high - low) * 0.055)
-            place = (row.mean("nonzeros"), height)
-            axes.annotate(name_of(row), place, (7, 0), textcoords="offset points", fontsize=7, va="center")
-    axes.margins(x=0.25)
+            size, height = row.mean("nonzeros") or 1.0, row.value
+            for other, below in labels:
+                if max(size, other) < 3 * min(size, other):
+                    height = max(height, below + 0.06 * (high - low))
+            labels.append((size, height))
+            axes.annotate(
+                name_of(row),
+                labels[-1],
+                (7, 0),
+                textcoords="offset points",
+                fontsize=7,
+                va="center",
+                annotation_clip=False,
+            )
     axes.set_xlabel("non-zero parameters")
     axes.set_ylabel(rows[0].first.metric if rows else "")
     axes.set_title("what it takes (bars: standard deviation over seeds)", loc="left", fontsize=10)
