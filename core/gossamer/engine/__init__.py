@@ -1,13 +1,14 @@
 """The engine: a trained, masked network as a fused, sparse, fast program for the CPU.
 
-`compile(model, example)` makes an `Engine`; `engine.save(path)` stores it, and `load(path)` runs it again with NumPy and
-Numba alone: this package does not import torch before `compile` is called.
+`compile(model, example)` makes an `Engine`; `engine.save(path)` stores it, and `load(path)` runs it again with NumPy
+and Numba alone: this package does not import torch before `compile` is called.
 """
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gossamer.engine.choice import Report, Row
+from gossamer.engine.graph import Graph
 from gossamer.engine.program import Engine, Whole, build
 from gossamer.engine.storage import load
 from gossamer.errors import InputError
@@ -15,39 +16,50 @@ from gossamer.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Engine", "Report", "Row", "Whole", "compile", "load"]
+__all__ = ["Engine", "Report", "Row", "Whole", "compile", "load", "trace"]
 
 
-def compile(  # noqa: A001
+def compile(
     model: "torch.nn.Module", example: Any, *, masks: "Mapping[str, torch.Tensor] | None" = None
 ) -> "Engine | Whole":
     """Compile a model in evaluation mode into a fused program whose sparse layers run as sparse kernels.
 
-    `example` is an input, or a tuple of them: float32 with the batch first, which may have another size at each call. Weights
-    that are zero are the pattern; `masks` (parameter name -> bool) sets further weights to zero. Batch norms are folded
-    into weights, activations and residual additions into the kernels, and each layer becomes sparse only where that was measured to be faster at the
-    example's batch size. Calls outside the engine's list of operations stay PyTorch code, if need be the whole model.
+    `example` is an input, or a tuple of them: float32 with the batch first, which may have another size at each call.
+    Weights that are zero are the pattern; `masks` (parameter name -> bool tensor) sets further weights to zero. Batch
+    norms are folded into weights, activations and residual additions into the kernels, and each layer becomes sparse
+    only where that was measured to be faster at the example's batch size. Calls outside the engine's list of
+    operations stay PyTorch code, if need be the whole model.
 
     Raises InputError where the model is in training mode, or a mask does not fit its parameter.
     """
     import torch
 
-    from gossamer.engine.capture import NotCapturedError, capture
-    from gossamer.engine.channels import move_channels_first
+    from gossamer.engine.capture import NotCapturedError
     from gossamer.engine.dense import DenseLayer
-    from gossamer.engine.fold import fold
 
-    if any(module.training for module in model.modules()):
-        raise InputError("the model is in training mode: compile(model.eval(), example)")
     inputs = tuple(example) if isinstance(example, tuple | list) else (example,)
-    if masks:
-        model = _masked(model, masks)
+    model = _masked(model, masks) if masks else model
     try:
-        graph = fold(move_channels_first(capture(model, inputs)))
+        graph = trace(model, inputs)
     except NotCapturedError as reason:
         return Whole(model, Report([Row("model", "torch", "", 1.0, float("nan"), float("nan"))]), str(reason))
     with torch.no_grad():
         return build(graph, len(inputs[0]), DenseLayer)
+
+
+def trace(model: "torch.nn.Module", example: Any) -> Graph:
+    """Return the model's folded graph.
+
+    Raises InputError where the model is in training mode, and NotCapturedError where it cannot be written as a graph.
+    """
+    from gossamer.engine.capture import capture
+    from gossamer.engine.channels import move_channels_first
+    from gossamer.engine.fold import fold
+
+    if any(module.training for module in model.modules()):
+        raise InputError("the model is in training mode: give model.eval()")
+    inputs = tuple(example) if isinstance(example, tuple | list) else (example,)
+    return fold(move_channels_first(capture(model, inputs)))
 
 
 def _masked(model: "torch.nn.Module", masks: "Mapping[str, torch.Tensor]") -> "torch.nn.Module":
@@ -60,9 +72,8 @@ def _masked(model: "torch.nn.Module", masks: "Mapping[str, torch.Tensor]") -> "t
     parameters = dict(model.named_parameters())
     for name, mask in masks.items():
         if name not in parameters or parameters[name].shape != mask.shape:
-            raise InputError(
-                f"mask {name!r} of shape {tuple(mask.shape)} fits no parameter of the model: use the names of named_parameters()"
-            )
+            shape = tuple(mask.shape)
+            raise InputError(f"mask {name!r} of shape {shape} fits no parameter: use the names of named_parameters()")
         with torch.no_grad():
             parameters[name].mul_(mask.to(parameters[name].dtype))
     return model

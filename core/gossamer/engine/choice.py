@@ -1,4 +1,4 @@
-"""Choosing for every layer between the sparse kernel, the dense kernel and torch, by measuring them where they will run."""
+"""Choosing for every layer between sparse kernel, dense kernel and torch, by measuring them where they will run."""
 
 import time
 from collections.abc import Callable
@@ -119,7 +119,7 @@ def _pack(node: Node, weight: np.ndarray, mask: np.ndarray | None, bias: np.ndar
 
 
 def measure(step: Step, seconds: float = 0.01) -> float:
-    """Return the shortest of several calls in microseconds; at most about `seconds` are spent, after one call to warm up."""
+    """Return the shortest of several calls in microseconds, having spent about `seconds` after a call to warm up."""
     step()
     best, start = float("inf"), time.perf_counter()
     while True:

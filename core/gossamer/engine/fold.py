@@ -100,7 +100,7 @@ def _find_scalings(graph: Graph, shapes: dict[str, Shape]) -> None:
 
 
 def _merge(graph: Graph, shapes: dict[str, Shape], rewrite: Callable[..., bool]) -> None:
-    """Merge nodes into the producer of one of their inputs where `rewrite(graph, shapes, producer, node, others)` does so.
+    """Merge nodes into the producer of an input where `rewrite(graph, shapes, producer, node, others)` does so.
 
     `others` are the node's further inputs; only a producer whose value nobody else reads is offered.
     """

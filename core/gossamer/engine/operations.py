@@ -1,8 +1,8 @@
 """The fixed list of the engine's operations: what each one checks, the shape it makes, and its plain NumPy reference.
 
-An operation is a pair of functions of (inputs, tensors, attributes): `shape` on shapes, `run` on arrays. `inputs` are the
-values that flow, `tensors` the constants by role. Convolutions, linear maps and scalings take a second input, added
-before the activation: `activation(w * x + bias + residual)`.
+An operation is a pair of functions of (inputs, tensors, attributes): `shape` on shapes, `run` on arrays. `inputs` are
+the values that flow, `tensors` the constants by role. Convolutions, linear maps and scalings take a second input,
+added before the activation: `activation(w * x + bias + residual)`.
 """
 
 from collections.abc import Callable
@@ -149,7 +149,7 @@ def _conv_shape(inputs: list, tensors: dict, attributes: dict) -> Shape:
     activation=check_activation,
 )
 def conv2d(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
-    """`y[n, o] = activation(sum over c, i, j of w[o, c, i, j] * x[n, c, s*h + d*i - p, s*w + d*j - p] + bias[o] + residual)`."""
+    """`y = activation(sum over c, i, j of w[o, c, i, j] * x[n, c, s*h + d*i - p, s*w + d*j - p] + bias[o] + residual)`."""
     x, weight, groups = inputs[0], tensors["weight"], attributes["groups"]
     (top, left), (down, right), (high, wide) = attributes["padding"], attributes["stride"], attributes["dilation"]
     x = np.pad(x, ((0, 0), (0, 0), (top, top), (left, left)))

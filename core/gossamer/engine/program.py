@@ -67,7 +67,7 @@ class Engine:
         return rest + sum(layer.bytes for layer in self._layers.values())
 
     def save(self, path: str | Path) -> None:
-        """Write a JSON graph and the weights, never code, into one file that `gossamer.engine.load` reads without torch.
+        """Write a JSON graph and the weights, never code, into a file that `gossamer.engine.load` reads without torch.
 
         Raises InputError where a part of the network stayed PyTorch code.
         """
@@ -83,7 +83,7 @@ class Engine:
             if array.shape[1:] != shape or array.shape[:1] != arrays[0].shape[:1] or not len(array):
                 wanted = ", ".join(["batch", *map(str, shape)])
                 raise InputError(
-                    f"input {name!r} has shape {array.shape}, not ({wanted}): compile again with an example of that shape"
+                    f"input {name!r} has shape {array.shape}, not ({wanted}): compile with an example of its shape"
                 )
             if array.dtype != np.float32:
                 raise InputError(f"input {name!r} is {array.dtype}, not float32: convert it")
@@ -138,7 +138,7 @@ class Whole:
 
 
 def current_threads() -> int:
-    """Return how many threads a call may use: torch's setting where torch is loaded, else the processors of this process."""
+    """Return how many threads a call may use: torch's setting where torch is loaded, else this process's processors."""
     torch = sys.modules.get("torch")
     if torch is not None:
         return torch.get_num_threads()

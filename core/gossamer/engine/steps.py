@@ -19,7 +19,7 @@ _NOTHING = np.zeros(0, np.float32)
 
 
 class Layer(Protocol):
-    """A convolution or linear map with its weights prepared: `gossamer.kernels` makes them, and `engine.dense` from torch."""
+    """A convolution or linear map with its weights prepared, by `gossamer.kernels` or by `engine.dense` (torch)."""
 
     pattern: str
     density: float
@@ -31,7 +31,7 @@ class Layer(Protocol):
 
 
 def is_matrix(node: Node, graph: Graph, rows: tuple[int, ...]) -> bool:
-    """Say whether this layer is a matrix product: a linear map, or a 1×1 convolution of single pixels (its input's shape)."""
+    """Say whether this layer, on inputs of the shape `rows`, is a matrix product, as 1×1 convolutions of single pixels are."""
     if node.operation == "linear":
         return True
     plain = (
