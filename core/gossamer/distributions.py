@@ -1,11 +1,13 @@
 """Distributions: how many weights each layer keeps of an overall sparsity.
 
-Each takes the scores of all layers by name (their shapes count, and for `global` and `lamp` their values) and the
-sparsity asked, and gives the number of weights that each layer keeps; the numbers add up to the overall count exactly.
+Each takes the scores of all layers by name and the sparsity asked, and gives the number of weights that each layer
+keeps. A weight scored −inf is dead: no layer keeps more than its living weights. The numbers add up to the overall
+count exactly, or to all that live where those are fewer.
 """
 
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,36 +19,44 @@ Scores = Mapping[str, Tensor]
 Distribution = Callable[[Scores, float], dict[str, int]]
 
 
+def living(scores: Scores) -> dict[str, int]:
+    """The number of weights of each layer that are not scored −inf."""
+    return {name: int((s > -torch.inf).sum()) for name, s in scores.items()}
+
+
 def total(scores: Scores, sparsity: float) -> int:
-    """The number of weights kept over all layers: round((1 − sparsity) · weights)."""
-    return round((1 - sparsity) * sum(s.numel() for s in scores.values()))
+    """The number of weights kept over all layers: round((1 − sparsity) · weights), or those that live if fewer."""
+    return min(round((1 - sparsity) * sum(s.numel() for s in scores.values())), sum(living(scores).values()))
 
 
-def round_to(exact: Mapping[str, float], sizes: Mapping[str, int], count: int) -> dict[str, int]:
-    """Whole numbers that add up to `count`, each within 1 of `exact` and within its size (largest remainder)."""
+def round_to(exact: Mapping[str, float], rooms: Mapping[str, int], count: int) -> dict[str, int]:
+    """Whole numbers that add up to `count`, each within 1 of `exact` and within its room (largest remainder)."""
     counts = {name: int(value) for name, value in exact.items()}
-    order = sorted(exact, key=lambda name: (counts[name] - exact[name], -sizes[name]))
+    order = sorted(exact, key=lambda name: (counts[name] - exact[name], -rooms[name]))
     left = count - sum(counts.values())
-    for name in [name for name in order if counts[name] < sizes[name]][:left]:
+    for name in [name for name in order if counts[name] < rooms[name]][:left]:
         counts[name] += 1
     return counts
 
 
 def proportional(raw: Mapping[str, float], scores: Scores, sparsity: float) -> dict[str, int]:
-    """Densities min(1, ε · raw), with the ε that meets the overall count: layers are capped until none exceeds 1."""
-    sizes = {name: s.numel() for name, s in scores.items()}
-    count = total(scores, sparsity)
-    dense: set[str] = set()
+    """Densities ε · raw, no layer above its living weights, with the ε that meets the overall count.
+
+    Layers that would exceed theirs are capped, and ε solved again for the others, until none does: the exact solution.
+    """
+    rooms, count = living(scores), total(scores, sparsity)
+    shares = {name: raw[name] * s.numel() for name, s in scores.items()}
+    capped: set[str] = set()
     while True:
-        free = [name for name in scores if name not in dense]
-        weight = sum(raw[name] * sizes[name] for name in free)
-        epsilon = (count - sum(sizes[name] for name in dense)) / weight if free else 0.0
-        over = {name for name in free if epsilon * raw[name] > 1}
+        free = [name for name in scores if name not in capped]
+        whole = sum(shares[name] for name in free)
+        epsilon = (count - sum(rooms[name] for name in capped)) / whole if free else 0.0
+        over = {name for name in free if epsilon * shares[name] > rooms[name]}
         if not over:
             break
-        dense |= over
-    exact = {name: sizes[name] * (1.0 if name in dense else epsilon * raw[name]) for name in scores}
-    return round_to(exact, sizes, count)
+        capped |= over
+    exact = {name: rooms[name] if name in capped else epsilon * shares[name] for name in scores}
+    return round_to(exact, rooms, count)
 
 
 def uniform(scores: Scores, sparsity: float) -> dict[str, int]:
@@ -68,33 +78,44 @@ def erk(scores: Scores, sparsity: float) -> dict[str, int]:
 
 def global_(scores: Scores, sparsity: float) -> dict[str, int]:
     """The best scores of all layers together, wherever they are."""
-    joined = torch.cat([s.flatten().float().cpu() for s in scores.values()])
+    joined = torch.cat([s.flatten().double().cpu() for s in scores.values()])
     kept = best(joined, total(scores, sparsity)).split([s.numel() for s in scores.values()])
     return {name: int(k.sum()) for name, k in zip(scores, kept, strict=True)}
 
 
 def lamp(scores: Scores, sparsity: float) -> dict[str, int]:
-    """Global over layer-adaptive scores: w² / Σ w'² over the weights w' no smaller than w (Lee et al. 2021)."""
+    """Global over layer-adaptive scores: w² / Σ w'² over the weights w' no smaller than w (Lee et al. 2021).
 
-    def adapted(score: Tensor) -> Tensor:
-        squares, order = score.flatten().double().square().sort(descending=True, stable=True)
+    Raises `InputError` for scores below zero, whose squares would turn their order round.
+    """
+
+    def adapted(name: str, score: Tensor) -> Tensor:
+        dead = score.flatten() == -torch.inf
+        values = score.flatten().double().masked_fill(dead, 0)
+        if (values < 0).any():
+            raise InputError(f"the scores of {name} are below zero, which 'lamp' cannot square; use 'global' or 'erk'.")
+        squares, order = values.square().sort(descending=True, stable=True)
         ratio = squares / squares.cumsum(0).clamp_min(torch.finfo(torch.float64).tiny)
-        return torch.empty_like(ratio).scatter_(0, order, ratio).reshape(score.shape)
+        return torch.empty_like(ratio).scatter_(0, order, ratio).masked_fill(dead, -torch.inf)
 
-    return global_({name: adapted(score) for name, score in scores.items()}, sparsity)
+    return global_({name: adapted(name, score) for name, score in scores.items()}, sparsity)
 
 
 def per_layer(targets: Mapping[str, float], scores: Scores, sparsity: float) -> dict[str, int]:
-    """Layers whose name matches a glob of `targets` get its sparsity, the others the overall one; first match wins."""
-    unused = [glob for glob in targets if not any(fnmatchcase(name, glob) for name in scores)]
-    if unused:
-        raise InputError(f"distribution names {unused[0]!r}, which matches none of the layers {', '.join(scores)}.")
-    counts = {}
-    for name, score in scores.items():
-        asked = next((s for glob, s in targets.items() if fnmatchcase(name, glob)), sparsity)
+    """Layers whose module matches a glob of `targets` get its sparsity, the others the overall one; first match wins.
+
+    {"layer4.*": 0.95, "fc": 0.0} asks 95% of every module below layer4 and leaves fc dense.
+    """
+    modules = {name: name.rpartition(".")[0] for name in scores}
+    for glob, asked in targets.items():
+        if not any(fnmatchcase(module, glob) for module in modules.values()):
+            raise InputError(f"distribution names {glob!r}, which matches none of {', '.join(modules.values())}.")
         if not 0 <= asked < 1:
-            raise InputError(f"distribution asks a sparsity of {asked} for {name}; it must be in [0, 1).")
-        counts[name] = round((1 - asked) * score.numel())
+            raise InputError(f"distribution asks a sparsity of {asked} for {glob!r}; it must be in [0, 1).")
+    counts, rooms = {}, living(scores)
+    for name, score in scores.items():
+        asked = next((s for glob, s in targets.items() if fnmatchcase(modules[name], glob)), sparsity)
+        counts[name] = min(rooms[name], round((1 - asked) * score.numel()))
     return counts
 
 
@@ -104,7 +125,7 @@ DISTRIBUTIONS: dict[str, Distribution] = {"uniform": uniform, "er": er, "erk": e
 def distribution(name: "str | Mapping[str, float] | Distribution") -> Distribution:
     """The distribution of that name, of those per-layer targets, or the function itself."""
     if isinstance(name, Mapping):
-        return lambda scores, sparsity: per_layer(name, scores, sparsity)
+        return partial(per_layer, dict(name))
     if callable(name):
         return name
     if name not in DISTRIBUTIONS:

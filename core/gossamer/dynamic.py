@@ -1,9 +1,11 @@
 """Dynamic sparse training: the masks move while the weights train. Each method overrides a hook of the one before it.
 
 Every `every` steps of the optimizer, each layer drops the least of its weights and grows as many others, within its
-pattern: keep = pattern.mask(drop_score, count − moved), then mask = pattern.mask(∞ where kept, else grow_score, count).
+pattern: kept = pattern.mask(drop score, count − moved), then mask = pattern.mask(∞ where kept, else grow score, count).
+A layer that is frozen drops and grows nothing.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +24,7 @@ class SET:
 
     `step()` comes after each `optimizer.step()`. Until step `until`, every `every` steps, the share
     `fraction` · (1 + cos(π · step / until)) / 2 of each layer's weights moves. A step that GradScaler skipped does not
-    count. Random choices take `generator`.
+    count. Random choices take `generator`, a CPU generator. In several processes all get the masks of rank 0.
     """
 
     needs_gradients = False
@@ -52,7 +54,8 @@ class SET:
         """Move the topology if it is due; return whether it moved."""
         if not self.masking.attached:
             raise InputError(
-                "the masking is not attached to an optimizer; call masking.attach(optimizer) before training."
+                "the masking is not attached to an optimizer and this model's parameters; "
+                "call masking.attach(optimizer) before training, again after a copy (masking.to(copy).attach(...))."
             )
         skipped = self.masking.steps == self.seen
         self.seen = self.masking.steps
@@ -72,13 +75,14 @@ class SET:
     def move(self, name: str, count: int) -> Tensor:
         """One layer's new mask of `count` weights."""
         mask, pattern = self.masking.masks[name], self.masking.pattern
-        kept = pattern.mask(self.drop_scores(name).masked_fill(~mask, -torch.inf), self.kept(name, count))
-        grown = self.reduced(self.grow_scores(name)).masked_fill(kept, torch.inf)
-        return pattern.mask(grown, count)
+        moving = self.moving(name, count)
+        drop = self.drop_scores(name).masked_fill(~mask, -torch.inf)
+        kept = pattern.mask(drop, min(count - moving, int(mask.sum()))) & mask
+        return pattern.mask(self.grow_scores(name).masked_fill(kept, torch.inf), count) if moving else kept
 
-    def kept(self, name: str, count: int) -> int:
-        """How many of a layer's `count` weights stay where they are."""
-        return count - round(self.moving_share() * count)
+    def moving(self, name: str, count: int) -> int:
+        """How many of a layer's `count` weights move."""
+        return round(self.moving_share() * count) if self.masking.weights[name].requires_grad else 0
 
     def moving_share(self) -> float:
         """The drop fraction now, decayed by a cosine (Evci et al. 2020)."""
@@ -106,34 +110,20 @@ class SET:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
+        if (state["generator"] is None) != (self.generator is None):
+            raise InputError("the saved method and this one differ in having a generator; make it with the same ones.")
         self.seen = state["seen"]
-        if self.generator and state["generator"] is not None:
-            self.generator.set_state(state["generator"])
+        if self.generator:
+            self.generator.set_state(state["generator"].cpu())
         self._collect()
-
-    def gradient(self, name: str) -> Tensor:
-        """The dense gradient of the step just done, of the weight's shape."""
-        gradients = self.masking.dense_gradients or {}
-        if name not in gradients:
-            raise InputError(
-                f"{name} got no gradient in the step before this update; exclude it or use it in the loss."
-            )
-        return gradients[name]
-
-    @staticmethod
-    def reduced(scores: Tensor) -> Tensor:
-        """The scores summed over the processes, so that every rank grows the same weights."""
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(scores := scores.clone())
-        return scores
-
-    def _collect(self) -> None:
-        """Ask for dense gradients in the next step where it needs them, and only there."""
-        self.masking.dense_gradients = {} if self.collects(self.seen + 1) else None
 
     def collects(self, step: int) -> bool:
         """Whether the dense gradient of that step is needed."""
         return self.needs_gradients and self.due(step)
+
+    def _collect(self) -> None:
+        """Ask for dense gradients in the next step where it needs them, and only there."""
+        self.masking.dense_gradients = {} if self.collects(self.seen + 1) else None
 
 
 class RigL(SET):
@@ -143,24 +133,38 @@ class RigL(SET):
 
     def grow_scores(self, name: str) -> Tensor:
         """|g|."""
-        return self.gradient(name)
+        return self.gradient(name).abs()
 
-    @staticmethod
-    def reduced(scores: Tensor) -> Tensor:
-        """The magnitude of the gradient's sum over the processes."""
-        return SET.reduced(scores).abs()
+    def gradient(self, name: str) -> Tensor:
+        """The dense gradient of the step just done, of the weight's shape, averaged over the processes."""
+        gradients = self.masking.dense_gradients or {}
+        if name not in gradients:
+            raise InputError(
+                f"{name} got no gradient in the step before this update; exclude it or use it in the loss."
+            )
+        return averaged(gradients[name])
+
+
+def averaged(tensor: Tensor) -> Tensor:
+    """The mean of a tensor over the processes, so that every rank grows the same weights."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(tensor := tensor.clone())
+        tensor /= torch.distributed.get_world_size()
+    return tensor
 
 
 class SNFS(RigL):
     """Sparse networks from scratch: grow, and share out over layers, by momentum (Dettmers & Zettlemoyer 2019).
 
     m ← β m + (1 − β) g at every step, with g the dense gradient, so every step pays for it; a layer grows in proportion
-    to the mean |m| of its living weights.
+    to the mean |m| of its living weights. Under GradScaler g is the scaled gradient, whose scale seldom changes.
     """
 
     def __init__(self, masking: Masking, *, momentum: float = 0.9, **options: Any) -> None:
         if masking.pattern.density is not None:
             raise InputError(f"SNFS moves weights between layers, which {masking.pattern} does not allow; use RigL.")
+        if not 0 <= momentum < 1:
+            raise InputError(f"momentum is {momentum}; it must be in [0, 1).")
         self.momentum, self.averages = momentum, {}
         super().__init__(masking, **options)
 
@@ -182,50 +186,57 @@ class SNFS(RigL):
 
     def counts(self) -> dict[str, int]:
         """Every layer's survivors, plus its share of all that was dropped."""
-        masks = self.masking.masks
-        kept = {name: self.kept(name, mask.numel()) for name, mask in masks.items()}
-        means = {name: float(self.reduced(self.gradient(name))[mask].mean()) for name, mask in masks.items()}
-        sizes = {name: mask.numel() for name, mask in masks.items()}
-        self.masking.counts = share(sum(self.masking.counts.values()) - sum(kept.values()), kept, means, sizes)
+        rooms, kept, means = {}, {}, {}
+        for name, mask in self.masking.masks.items():
+            alive = int(mask.sum())
+            frozen = not self.masking.weights[name].requires_grad
+            self.averages |= {} if frozen else {name: averaged(self.gradient(name))}
+            rooms[name] = alive if frozen else mask.numel()
+            kept[name] = alive - super().moving(name, alive)
+            means[name] = float(self.gradient(name)[mask].abs().mean()) if alive and not frozen else 0.0
+        asked = sum(self.masking.counts.values())
+        self.masking.counts = share(asked - sum(kept.values()), kept, means, rooms)
         return self.masking.counts
 
-    def kept(self, name: str, count: int) -> int:
-        """The survivors are counted from what is alive, not from what the layer will have."""
+    def moving(self, name: str, count: int) -> int:
+        """What the layer will have beyond the survivors of what it has."""
         alive = int(self.masking.masks[name].sum())
-        return min(count, alive - round(self.moving_share() * alive))
+        return max(0, count - alive + super().moving(name, alive))
 
     def state_dict(self) -> dict[str, Any]:
         """With the averages."""
-        return {**super().state_dict(), "averages": dict(self.averages)}
+        return {**super().state_dict(), "averages": {name: average.clone() for name, average in self.averages.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """With the averages."""
-        self.averages = {name: average.clone() for name, average in state["averages"].items()}
+        """With the averages, on the weights' devices."""
+        weights = self.masking.weights
+        self.averages = {name: average.to(weights[name], copy=True) for name, average in state["averages"].items()}
         super().load_state_dict(state)
 
 
 def share(
-    amount: int, base: Mapping[str, int], weights: Mapping[str, float], sizes: Mapping[str, int]
+    amount: int, base: Mapping[str, int], weights: Mapping[str, float], rooms: Mapping[str, int]
 ) -> dict[str, int]:
-    """`base` plus `amount` shared in proportion to `weights`; what would exceed a size is shared again."""
-    result, open_ = dict(base), [name for name in base if base[name] < sizes[name]]
-    while amount and open_:
-        whole = sum(weights[name] for name in open_) or 1.0
-        portions = {name: min(int(amount * weights[name] / whole), sizes[name] - result[name]) for name in open_}
+    """`base` plus `amount` shared in proportion to `weights`; what would exceed a room is shared again."""
+    result = dict(base)
+    while amount > 0 and (open_ := [name for name in base if result[name] < rooms[name]]):
+        whole = sum(weights[name] for name in open_)
+        portions = {
+            name: min(int(amount * weights[name] / whole) if whole else 0, rooms[name] - result[name]) for name in open_
+        }
         if not any(portions.values()):
             portions = {max(open_, key=lambda name: weights[name]): 1}
         for name, portion in portions.items():
             result[name] += portion
             amount -= portion
-        open_ = [name for name in open_ if result[name] < sizes[name]]
     return result
 
 
 class GraNet(RigL):
     """Gradual pruning with neuroregeneration: RigL while the sparsity rises by a schedule (Liu et al. 2021).
 
-    The masking starts at the initial sparsity (0.5 or less serves well). Layers get their counts by magnitude over all
-    layers, unless the masking's distribution is another; `regrow=False` leaves gradual magnitude pruning (GMP).
+    The masking starts at the initial sparsity (0.5 or less serves well) and has `sparsity` after the last update before
+    `until`. Layers get their counts by the masking's distribution; the paper's is "global".
     """
 
     def __init__(
@@ -239,22 +250,21 @@ class GraNet(RigL):
             raise InputError(f"{masking.pattern} has one sparsity only and cannot become sparser; use RigL.")
         self.initial, self.sparsity, self.schedule = masking.sparsity, sparsity, find_schedule(schedule)
         super().__init__(masking, **options)
+        if self.until <= self.every:
+            raise InputError(
+                f"until is {self.until}, which leaves no update at every {self.every} steps to reach the sparsity; "
+                f"until must be above {self.every}."
+            )
 
     def counts(self) -> dict[str, int]:
         """The counts that the schedule allows now, no layer above what it has."""
-        last = max(self.every, (self.until - 1) // self.every * self.every)
+        last = (self.until - 1) // self.every * self.every
         progress = min(1.0, self.seen / last)
-        now = self.initial + (self.sparsity - self.initial) * self.schedule(progress)
-        alive = {
-            name: w.detach().abs().masked_fill(~self.masking.masks[name], -1)
-            for name, w in self.masking.weights.items()
-        }
-        self.masking.counts = self.masking.distribute(now, alive)
+        done = self.schedule(progress) if progress < 1 else 1.0
+        now = self.initial + (self.sparsity - self.initial) * done if done < 1 else self.sparsity
+        magnitudes = {name: weight.detach().abs() for name, weight in self.masking.weights.items()}
+        self.masking.counts = self.masking.distribute(now, self.masking.alive(magnitudes))
         return self.masking.counts
-
-    def kept(self, name: str, count: int) -> int:
-        """A layer keeps no more than it has."""
-        return min(super().kept(name, count), int(self.masking.masks[name].sum()))
 
     def state_dict(self) -> dict[str, Any]:
         """With the sparsity it started from."""
@@ -275,16 +285,13 @@ class GMP(GraNet):
         """None."""
         return 0.0
 
-    def gradient(self, name: str) -> Tensor:
-        """Nothing grows, so no gradient is asked for."""
-        return torch.zeros_like(self.masking.weights[name])
-
 
 class SRigL(RigL):
     """Structured RigL: RigL at constant fan-in, with neurons ablated that have too little to say (Lasby et al. 2024).
 
     A weight is salient if RigL without a pattern would keep or grow it. A neuron with fewer salient weights than
-    `ablation` · fan-in is ablated, and the others share its weights equally: the count is kept to half a neuron each.
+    `ablation` · fan-in is ablated, and the others share its weights equally: a layer's count is kept to half a weight
+    per neuron. Neurons enough to hold the count stay, and all of the last layer, whose neurons are classes.
     """
 
     def __init__(self, masking: Masking, *, ablation: float = 0.3, **options: Any) -> None:
@@ -299,17 +306,21 @@ class SRigL(RigL):
 
     def move(self, name: str, count: int) -> Tensor:
         """One layer's new mask: equally many weights in every neuron that is not ablated."""
-        mask = self.masking.masks[name].flatten(1)
+        moving, mask = self.moving(name, count), self.masking.masks[name].flatten(1)
+        if not moving:
+            return self.masking.masks[name]
+        rows, columns = mask.shape
         magnitude = self.drop_scores(name).flatten(1).masked_fill(~mask, -torch.inf)
-        gradient = self.reduced(self.grow_scores(name)).flatten(1)
-        kept = best(magnitude, self.kept(name, count))
-        salient = kept | best(gradient.masked_fill(mask, -torch.inf), count - self.kept(name, count))
-        fan_in = count / int(mask.any(1).sum())
-        per_neuron = salient.sum(1)
-        active = per_neuron >= max(1.0, min(self.ablation * fan_in, float(per_neuron.max())))
-        fan_in = min(mask.shape[1], max(1, round(count / int(active.sum()))))
-        scores = gradient.masked_fill(kept, torch.inf)
-        stronger = magnitude.masked_fill(~kept, -torch.inf)
-        full = kept.sum(1) > fan_in  # a neuron with more survivors than its share keeps the strongest
-        grown = torch.where(full[:, None], best_of_rows(stronger, fan_in), best_of_rows(scores, fan_in))
-        return (grown & active[:, None]).reshape(self.masking.masks[name].shape)
+        gradient = self.grow_scores(name).flatten(1)
+        kept = best(magnitude, min(count - moving, int(mask.sum()))) & mask
+        salient = (kept | best(gradient.masked_fill(mask, -torch.inf), moving)).sum(1)
+        enough = max(1.0, self.ablation * count / int(mask.any(1).sum()))
+        active = rows if name == self.masking.layers[-1].parameter else int((salient >= enough).sum())
+        active = max(1, active, math.ceil(count / columns))
+        fan_in = max(1, min(columns, round(count / active)))
+        strongest = best_of_rows(magnitude.masked_fill(~kept, -torch.inf), fan_in)
+        grown = best_of_rows(gradient.masked_fill(kept, torch.inf), fan_in)
+        full = kept.sum(1, keepdim=True) > fan_in  # a neuron with more survivors than its share keeps the strongest
+        return (torch.where(full, strongest, grown) & best(salient, active)[:, None]).reshape(
+            self.drop_scores(name).shape
+        )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from gossamer.errors import InputError
 
@@ -62,7 +63,8 @@ class Pattern:
                 "scores hold NaN, which cannot be ranked; find the layer or batch whose loss is not finite."
             )
         self.check(scores.shape)
-        return self._mask(scores.flatten(1), count).reshape(scores.shape)
+        matrix = scores.flatten(1).to(torch.promote_types(scores.dtype, torch.float32))
+        return self._mask(matrix, count).reshape(scores.shape)
 
     def _mask(self, scores: Tensor, count: int) -> Tensor:
         raise NotImplementedError
@@ -113,8 +115,8 @@ class NofM(Pattern):
 class Block(Pattern):
     """Blocks of `out` rows by `in_` columns live and die together, scored by their mean; the last may be ragged.
 
-    For a convolution the columns are kernel positions: in `Block(4, 1)` four neighbouring output channels share one
-    input position.
+    The count is exact where blocks add up to it, and otherwise off by less than a block. For a convolution the columns
+    are kernel positions: in `Block(4, 1)` four neighbouring output channels share one input position.
     """
 
     out: int
@@ -126,12 +128,13 @@ class Block(Pattern):
 
     def _mask(self, scores: Tensor, count: int) -> Tensor:
         rows, columns = scores.shape
-        down = torch.arange(rows, device=scores.device) // self.out
-        across = torch.arange(columns, device=scores.device) // self.in_
-        sizes = down.bincount()[:, None] * across.bincount()[None, :]
-        sums = scores.new_zeros(len(sizes), columns).index_add_(0, down, scores)
-        means = scores.new_zeros(sizes.shape).index_add_(1, across, sums) / sizes
-        return nearest_units(means, sizes, count)[down][:, across]
+        padded = pad(scores, (0, -columns % self.in_, 0, -rows % self.out))
+        sums = padded.unflatten(1, (-1, self.in_)).unflatten(0, (-1, self.out)).sum((1, 3))
+        heights = (rows - torch.arange(0, rows, self.out, device=scores.device)).clamp_max(self.out)
+        widths = (columns - torch.arange(0, columns, self.in_, device=scores.device)).clamp_max(self.in_)
+        sizes = heights[:, None] * widths
+        blocks = nearest_units(sums / sizes, sizes, count)
+        return blocks.repeat_interleave(self.out, 0)[:rows].repeat_interleave(self.in_, 1)[:, :columns]
 
 
 @dataclass(frozen=True)
@@ -152,10 +155,19 @@ class FanIn(Pattern):
 
 
 def nearest_units(scores: Tensor, sizes: Tensor, count: int) -> Tensor:
-    """The best-scored units whose sizes add up nearest to `count` (at least one unit where `count` is positive)."""
+    """The best-scored units that fit into `count` in turn, and one more where that comes nearer to it.
+
+    A unit too large for what is left is passed over, so a ragged unit can fill the count; at least one unit lives where
+    `count` is positive.
+    """
     order = scores.flatten().argsort(descending=True, stable=True)
-    totals = sizes.flatten()[order].cumsum(0)
-    kept = int((totals - count).abs().argmin()) + 1 if count else 0
-    mask = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
-    mask[order[:kept]] = True
-    return mask.reshape(scores.shape)
+    sizes = sizes.flatten()[order]
+    chosen = torch.zeros_like(sizes, dtype=torch.bool)
+    left = count
+    while (fits := ~chosen & (sizes <= left)).any():
+        chosen |= fits & ((sizes * fits).cumsum(0) <= left)
+        left = count - int(sizes[chosen].sum())
+    if left and not chosen.all():
+        smallest = int(sizes.masked_fill(chosen, sizes.max() + 1).argmin())
+        chosen[smallest] |= int(sizes[smallest]) - left < left or not chosen.any()
+    return torch.empty_like(chosen).scatter_(0, order, chosen).reshape(scores.shape)

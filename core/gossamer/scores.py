@@ -45,16 +45,42 @@ class Magnitude(Score):
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode with gradients on, every module's mode restored at the end."""
+def evaluating(model: nn.Module, weights: Weights) -> Iterator[None]:
+    """Evaluation mode with gradients on, also for frozen `weights`; modes and frozen weights restored at the end."""
     modes = {module: module.training for module in model.modules()}
+    frozen = [w for w in weights.values() if not w.requires_grad]
     try:
         model.eval()
+        for w in frozen:
+            w.requires_grad_(True)
         with torch.enable_grad():
             yield
     finally:
+        for w in frozen:
+            w.requires_grad_(False)
         for module, mode in modes.items():
             module.training = mode
+
+
+def gradients(loss: Tensor, weights: Weights, create_graph: bool = False) -> dict[str, Tensor]:
+    """The gradients of `loss`, by name; raise `InputError` naming a weight that the loss does not depend on."""
+    found = torch.autograd.grad(loss, list(weights.values()), create_graph=create_graph, allow_unused=True)
+    for name, gradient in zip(weights, found, strict=True):
+        if gradient is None:
+            raise InputError(f"the loss does not depend on {name}; exclude its layer or use it in the loss.")
+    return dict(zip(weights, found, strict=True))
+
+
+def examples(batch: Any) -> list[Any]:
+    """The batch as batches of one example: tensors cut along their first dimension, also inside tuples and dicts."""
+    if isinstance(batch, Tensor):
+        return list(batch.split(1))
+    if isinstance(batch, Mapping):
+        parts = zip(*map(examples, batch.values()), strict=True)
+        return [dict(zip(batch, part, strict=True)) for part in parts]
+    if isinstance(batch, list | tuple):
+        return list(zip(*map(examples, batch), strict=True))
+    raise InputError(f"a batch holds a {type(batch).__name__}; pass tensors, or tuples, lists and dicts of them.")
 
 
 def finite(scores: dict[str, Tensor], score: str) -> dict[str, Tensor]:
@@ -69,29 +95,35 @@ def finite(scores: dict[str, Tensor], score: str) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class FromGradients(Score):
-    """A score made of a weight w and the gradients g of `loss(model, batch)` over `batches`; iterated where asked."""
+    """A score made of a weight w and the gradients g of `loss(model, batch)` over `batches`; iterated where asked.
+
+    Raises `InputError` where there are no batches, a loss that does not depend on a weight, or a score not finite.
+    """
 
     batches: Iterable[Any]
     loss: Loss
     iterations: int = 1
 
+    def pieces(self) -> Iterable[Any]:
+        """What one gradient is taken of: a batch."""
+        return self.batches
+
     def worth(self, w: Tensor, g: Tensor) -> Tensor:
-        """One batch's share of the score; shapes as the weight."""
+        """One piece's share of the score; shapes as the weight."""
         raise NotImplementedError
 
     def finish(self, mean: Tensor) -> Tensor:
-        """The score of the mean over the batches."""
+        """The score of the mean over the pieces."""
         return mean
 
     def __call__(self, model: nn.Module, weights: Weights, generator: torch.Generator | None) -> dict[str, Tensor]:
         """The mean of `worth` over the batches."""
         sums = {name: torch.zeros_like(w) for name, w in weights.items()}
         count = 0
-        with evaluating(model):
-            for batch in self.batches:
-                gradients = torch.autograd.grad(self.loss(model, batch), list(weights.values()))
-                for (name, w), g in zip(weights.items(), gradients, strict=True):
-                    sums[name] += self.worth(w.detach(), g)
+        with evaluating(model, weights):
+            for batch in self.pieces():
+                for name, g in gradients(self.loss(model, batch), weights).items():
+                    sums[name] += self.worth(weights[name].detach(), g)
                 count += 1
         if not count:
             raise InputError(
@@ -113,7 +145,7 @@ class SNIP(FromGradients):
 
 
 class Taylor(FromGradients):
-    """Mean of (w · g)² over batches: first-order Taylor importance (Molchanov et al. 2019)."""
+    """Mean of (w · g)² over batches, g a batch's gradient: first-order Taylor importance (Molchanov et al. 2019)."""
 
     def worth(self, w: Tensor, g: Tensor) -> Tensor:
         """(w · g)²."""
@@ -121,7 +153,15 @@ class Taylor(FromGradients):
 
 
 class Fisher(FromGradients):
-    """½ w² · mean of g²: the empirical Fisher's estimate of the loss that pruning adds (Theis et al. 2018)."""
+    """½ w² · mean of g² over examples: the empirical Fisher's estimate of the loss added (Theis et al. 2018).
+
+    The gradient g is one example's, so every batch is cut into its examples: tensors along their first dimension, also
+    those inside tuples, lists and dicts.
+    """
+
+    def pieces(self) -> Iterable[Any]:
+        """The single examples."""
+        return (example for batch in self.batches for example in examples(batch))
 
     def worth(self, w: Tensor, g: Tensor) -> Tensor:
         """½ w² g²."""
@@ -152,19 +192,18 @@ class GraSP(Score):
         batches = list(self.batches)
         if not batches:
             raise InputError("GraSP got no batches; pass a list of them (a used-up iterator is empty).")
-        parameters = list(weights.values())
-        with evaluating(model):
-            mean = [torch.zeros_like(w) for w in parameters]
+        with evaluating(model, weights):
+            mean = {name: torch.zeros_like(w) for name, w in weights.items()}
+            products = {name: torch.zeros_like(w) for name, w in weights.items()}
             for batch in batches:
-                gradients = torch.autograd.grad(self.loss(model, batch), parameters)
-                mean = [m + g / len(batches) for m, g in zip(mean, gradients, strict=True)]
-            products = [torch.zeros_like(w) for w in parameters]
+                for name, g in gradients(self.loss(model, batch), weights).items():
+                    mean[name] += g / len(batches)
             for batch in batches:
-                gradients = torch.autograd.grad(self.loss(model, batch), parameters, create_graph=True)
-                inner = torch.stack([(g * m).sum() for g, m in zip(gradients, mean, strict=True)]).sum()
-                hessian = torch.autograd.grad(inner, parameters)
-                products = [p + h / len(batches) for p, h in zip(products, hessian, strict=True)]
-        scores = {name: w.detach() * p for (name, w), p in zip(weights.items(), products, strict=True)}
+                g = gradients(self.loss(model, batch), weights, create_graph=True)
+                inner = torch.stack([(g[name] * mean[name]).sum() for name in weights]).sum()
+                for name, hg in gradients(inner, weights).items():
+                    products[name] += hg / len(batches)
+        scores = {name: w.detach() * products[name] for name, w in weights.items()}
         return finite(scores, "GraSP")
 
 
@@ -172,7 +211,8 @@ class GraSP(Score):
 class SynFlow(Score):
     """w · ∂R/∂w, R the sum of the outputs of the network of |weights| on an input of ones (Tanaka et al. 2020).
 
-    `example` gives the input's shape. No data; iterated, or else whole layers die.
+    `example`, a batch of floats of which one is used, gives the input's shape. No data; iterated, or else whole layers
+    die. The paper compares over all layers: distribution="global".
     """
 
     example: Tensor
@@ -186,10 +226,10 @@ class SynFlow(Score):
             for name, t in state.items()
         }
         ones = torch.ones_like(self.example[:1], dtype=torch.float64)
-        with evaluating(model):
+        with evaluating(model, weights):
             flow = torch.func.functional_call(model, linear, (ones,)).sum()
-            gradients = torch.autograd.grad(flow, [linear[name] for name in weights])
-        scores = {name: linear[name].detach() * g for name, g in zip(weights, gradients, strict=True)}
+            slopes = gradients(flow, {name: linear[name] for name in weights})
+        scores = {name: linear[name].detach() * slopes[name] for name in weights}
         return finite(scores, "SynFlow")
 
 
@@ -197,7 +237,8 @@ class SynFlow(Score):
 class Wanda(Score):
     """|w| · ‖x‖₂, x what the weight's input channel sees over the batches (Sun et al. 2024).
 
-    Each batch is what `model` takes. For layers called as modules (Linear and convolutions); compare within a row by `FanIn`, as the paper does.
+    Each batch is what `model` takes. For layers called as modules (Linear and convolutions); the paper compares within
+    a row, at the same sparsity in every layer: pattern=FanIn(), distribution="uniform".
     """
 
     batches: Iterable[Any]
@@ -207,19 +248,21 @@ class Wanda(Score):
         """|w| times the root of its input channel's summed squares."""
         energy: dict[str, Tensor] = {}
         owners = {name: model.get_submodule(name.rpartition(".")[0]) for name in weights}
+        for name, owner in owners.items():
+            if not isinstance(owner, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+                raise InputError(f"Wanda knows no inputs of {name} in a {type(owner).__name__}: exclude it.")
 
-        def watch(name: str, module: nn.Module) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def watch(name: str, axis: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
             def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-                x = inputs[0].detach()
-                axis = -1 if isinstance(module, nn.Linear) else 1
-                squares = x.float().square().movedim(axis, 0).flatten(1).sum(1)
-                energy[name] = energy.get(name, torch.zeros_like(squares)) + squares
+                squares = inputs[0].detach().float().square().movedim(axis, 0).flatten(1).sum(1)
+                energy[name] = energy.get(name, 0) + squares
 
             return hook
 
-        handles = [owner.register_forward_pre_hook(watch(name, owner)) for name, owner in owners.items()]
+        axes = {name: 1 - w.dim() for name, w in weights.items()}  # the channels: last for Linear, before the kernel
+        handles = [owner.register_forward_pre_hook(watch(name, axes[name])) for name, owner in owners.items()]
         try:
-            with evaluating(model), torch.no_grad():
+            with evaluating(model, {}), torch.no_grad():
                 for batch in self.batches:
                     model(batch)
         finally:
@@ -228,7 +271,8 @@ class Wanda(Score):
         missing = [name for name in weights if name not in energy]
         if missing:
             raise InputError(f"Wanda saw no input of {missing[0]}: pass batches that reach the layer, or exclude it.")
-        return {name: w.detach().abs() * self._norm(owners[name], w, energy[name]) for name, w in weights.items()}
+        scores = {name: w.detach().abs() * self._norm(owners[name], w, energy[name]) for name, w in weights.items()}
+        return finite(scores, "Wanda")
 
     @staticmethod
     def _norm(owner: nn.Module, w: Tensor, energy: Tensor) -> Tensor:
