@@ -14,9 +14,14 @@ if TYPE_CHECKING:
     from gossamer.dynamic import GraNet as GraNet
     from gossamer.dynamic import RigL as RigL
     from gossamer.dynamic import SRigL as SRigL
+    from gossamer.engine import Engine as Engine
+    from gossamer.engine import compile as compile
     from gossamer.errors import InputError as InputError
+    from gossamer.files import load as load
+    from gossamer.files import save as save
     from gossamer.masking import Masking as Masking
     from gossamer.masking import sparsify as sparsify
+    from gossamer.onnx import export_onnx as export_onnx
     from gossamer.patterns import Block as Block
     from gossamer.patterns import Channel as Channel
     from gossamer.patterns import FanIn as FanIn
@@ -54,6 +59,11 @@ _HOMES = {
     "GraNet": "dynamic",
     "GMP": "dynamic",
     "SRigL": "dynamic",
+    "save": "files",
+    "load": "files",
+    "Engine": "engine",
+    "compile": "engine",
+    "export_onnx": "onnx",
 }
 __all__ = ["nn", *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
 
