@@ -284,7 +284,7 @@ def decode_slowly(name: str, record: dict[str, Any], parts: dict[str, Any]) -> t
 
 
 def judge(content: bytes, sealed: bool, model: nn.Module, before: dict[str, bytes]) -> str:
-    """What became of a file: "refused: …", "accepted, and rightly", or "FAILED: …"; the model is as before."""
+    """What became of a file: "refused: …", "accepted, rightly" or "FAILED: …"; the model stays as it was."""
     start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     signal.setitimer(signal.ITIMER_REAL, SECONDS)
     try:

@@ -194,6 +194,12 @@ def test_each_tensor_takes_its_smallest_form():
     }
 
 
+@pytest.mark.parametrize(("live", "most"), [(0.1, 0.135), (0.02, 0.031)])
+def test_a_sparse_file_is_hardly_larger_than_its_values(live: float, most: float):
+    model = model_of(w=sparse((500, 2000), live))
+    assert files.size(model) < most * 4 * 500 * 2000  # 0.1 · (1 + 1/4) and the fillers; 0.02 · (1 + 1/2)
+
+
 def test_the_safetensors_library_reads_the_file(tmp_path: Path):
     model = network()
     files.save(model, tmp_path / "model.gossamer")

@@ -1,4 +1,10 @@
-"""Model files: one safetensors file, as small as the model's non-zeros, that cannot run code or load half."""
+"""Model files: one safetensors file, as small as the model's non-zeros, that cannot run code or load half.
+
+A tensor stored as it is has its own name in the file; one stored otherwise has parts, named NAME.values and, as needed,
+NAME.bitmap or NAME.gaps and NAME.scales (`coding` says what they mean). The header's metadata, all strings: `sha256`,
+`format`, `coded` (JSON: name → dtype, shape, and whether a topology is kept, for tensors in parts), `tied` (JSON: name
+→ the name that is stored, for tensors that are one).
+"""
 
 import json
 from collections.abc import Mapping
