@@ -67,6 +67,11 @@ class Activation:
             case _:
                 return x * 0.5 * (1 + _erf(x / math.sqrt(2)))
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and the greatest value where the function is a clamp, else minus and plus infinity."""
+        return {"relu": (0, math.inf), "clamp": (self.low, self.high)}.get(self.name, (-math.inf, math.inf))
+
     @classmethod
     def of(cls, value: "Activation | str | None") -> "Activation":
         """`value` as an Activation: None is "none", a name takes the default constants."""

@@ -120,13 +120,10 @@ class Binding:
         plan[Plan.MASKS], plan[Plan.CHUNKS] = masks.ctypes.data, chunks.ctypes.data
         plan[Plan.VECTORS], plan[Plan.TILE], plan[Plan.TILES] = self.vectors, self.tile, self.tiles
         plan[Plan.IMAGES], plan[Plan.BLOCKS] = images, self.blocks
-        low, high = {"relu": (0, math.inf), "clamp": (activation.low, activation.high)}.get(
-            activation.name, (-math.inf, math.inf)
-        )
+        low, high = activation.bounds
         floats = plan.view(np.float32)
         floats[2 * Plan.LOW], floats[2 * Plan.HIGH], floats[2 * Plan.SLOPE] = low, high, activation.slope
-        name = "none" if activation.name in ("relu", "clamp") else activation.name
-        plan[Plan.ACTIVATION] = ACTIVATIONS.index(name)
+        plan[Plan.ACTIVATION] = 0 if low > -math.inf else ACTIVATIONS.index(activation.name)
         self.keep += [masks, chunks, plan, x, out]
         return plan, len(chunks) * self.tiles * images
 

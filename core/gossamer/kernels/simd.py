@@ -85,6 +85,55 @@ class Vectors:
         nibble = self.builder.lshr(byte, self.builder.trunc(shift, ir.IntType(8)))
         return self.builder.bitcast(self.builder.trunc(nibble, ir.IntType(4)), MASK)
 
+    def gather(self, address, indices):
+        """The floats at an address + 4 · index for a vector of indices, unsigned 16 bits or signed 32 bits wide."""
+        b = self.builder
+        wide = ir.VectorType(INT64, LANES)
+        indices = b.zext(indices, wide) if indices.type.element.width == 16 else b.sext(indices, wide)
+        base = b.inttoptr(address, FLOAT.as_pointer())
+        places = _Places(b.block, ir.VectorType(ir.PointerType(), LANES), base, indices)
+        b._insert(places)
+        every = ir.Constant(MASK, [1] * LANES)
+        name = f"llvm.masked.gather.v{LANES}f32.v{LANES}p0"
+        return self.call(name, VECTOR, places, ir.Constant(INT32, 4), every, ir.Constant(VECTOR, None))
+
+    def sum(self, vector):
+        """The sum of a vector's lanes."""
+        width = LANES
+        while width > 1:
+            width //= 2
+            other = self.shuffle(vector, vector, [(lane + width) % LANES for lane in range(LANES)])
+            vector = self.builder.fadd(vector, other)
+        return self.builder.extract_element(vector, ir.Constant(INT32, 0))
+
+    def sums(self, vectors):
+        """A vector whose lane i is the sum of the lanes of vectors[i]; there are LANES vectors."""
+        step = 1
+        while len(vectors) > 1:
+            halves = []
+            for a, b in zip(vectors[::2], vectors[1::2], strict=True):
+                even = [lane + LANES if lane & step else lane for lane in range(LANES)]
+                low = self.shuffle(a, b, [lane & ~step if lane < LANES else (lane - LANES) & ~step | LANES for lane in even])
+                high = self.shuffle(a, b, [lane | step if lane < LANES else (lane - LANES) | step | LANES for lane in even])
+                halves.append(self.builder.fadd(low, high))
+            vectors, step = halves, 2 * step
+        return vectors[0]
+
+    def transpose(self, rows):
+        """The columns of LANES vectors."""
+        step = 1
+        while step < LANES:
+            columns = list(rows)
+            for i in range(LANES):
+                if not i & step:
+                    a, b = rows[i], rows[i + step]
+                    columns[i] = self.shuffle(a, b, [lane if not lane & step else lane - step + LANES for lane in range(LANES)])
+                    columns[i + step] = self.shuffle(
+                        a, b, [lane + step if not lane & step else lane + LANES for lane in range(LANES)]
+                    )
+            rows, step = columns, 2 * step
+        return rows
+
     def first(self, count):
         """The mask of the first `count` lanes."""
         lanes = ir.Constant(ir.VectorType(INT32, LANES), list(range(LANES)))
@@ -134,3 +183,16 @@ class Vectors:
             for phi, value in zip(phis, values, strict=True):
                 phi.add_incoming(value, block)
         return phis
+
+
+class _Places(ir.instructions.Instruction):
+    """A vector of addresses: one base, a vector of indices; llvmlite's own getelementptr takes scalars alone."""
+
+    def __init__(self, block, kind, base, indices):
+        super().__init__(block, kind, "getelementptr", [base, indices])
+
+    def descr(self, buffer):
+        """Append the instruction's text."""
+        base, indices = self.operands
+        text = f"getelementptr float, ptr {base.get_reference()}, {indices.type} {indices.get_reference()}\n"
+        buffer.append(text)

@@ -68,6 +68,7 @@ def _peek(kind, emitted, size):
 peek = _peek(types.int64, INT64, 8)
 peek_float = _peek(types.float32, FLOAT, 8)  # in a table of int64
 peek_int32 = _peek(types.int32, INT32, 4)
+float32_at = _peek(types.float32, FLOAT, 4)
 
 
 @intrinsic
