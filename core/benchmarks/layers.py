@@ -27,17 +27,19 @@ CONVOLUTIONS = (  # kernel, inputs, outputs, height and width
     (1, 1024, 256, 14),
     (1, 2048, 512, 7),
 )
+RUN = 5
 PATTERNS = (("unstructured", 1, 0.9), ("unstructured", 1, 0.95), ("Block(4,1)", 4, 0.9), ("Block(4,1)", 4, 0.95))
 
 
 def medians(calls: list[Callable[[], object]], repeats: int) -> list[float]:
-    """The median seconds of each call; the calls take turns."""
+    """The median seconds of each call; the calls take turns, each running `RUN` times in its turn."""
     times: list[list[float]] = [[] for _ in calls]
-    for turn in range(repeats + 3):
+    for _ in range(repeats):
         for call, record in zip(calls, times, strict=True):
-            start = time.perf_counter()
             call()
-            if turn >= 3:
+            for _ in range(RUN):
+                start = time.perf_counter()
+                call()
                 record.append(time.perf_counter() - start)
     return [statistics.median(record) for record in times]
 

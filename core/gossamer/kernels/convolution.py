@@ -1,13 +1,14 @@
 """Prepared convolutions: a packed weight, bound to buffers, called many times."""
 
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 
 from gossamer.errors import InputError
 from gossamer.kernels import packing, reference
 from gossamer.kernels.activation import Activation
-from gossamer.kernels.geometry import Axis, Walk
+from gossamer.kernels.geometry import Axis
 from gossamer.kernels.target import available
 
 
@@ -31,7 +32,6 @@ class Convolution:
         self.sections = packing.sections(keep.reshape(len(weight), -1), groups)
         self.pattern = "dense" if self.density == 1 else packing.name(self.sections)
         self.bytes = sum(4 * section.source.size + 4 * section.group.size for section in self.sections)
-        self.packed: dict[tuple, tuple[np.ndarray, ...]] = {}
 
     def axes(self, size: tuple[int, ...]) -> list[Axis]:
         """The two directions on an input of `size` (H, W)."""
@@ -58,9 +58,16 @@ class Convolution:
         arrays = [a for a in (x, out, residual) if a is not None]
         if not available() or any(a.dtype != np.float32 or a.strides[3] != 4 for a in arrays):
             return self._plain(x, out, residual)
-        from gossamer.kernels.binding import Binding
+        from gossamer.kernels.binding import bind
 
-        return Binding(self, x, out, residual, threads).call()
+        return bind(self.weights, self.axes(x.shape[2:]), x, out, residual, threads)
+
+    @cached_property
+    def weights(self):
+        """The weights in the form that the kernels take."""
+        from gossamer.kernels.strips import Weights
+
+        return Weights(self.sections, self.values, self.bias, self.activation, self.groups)
 
     def _plain(self, x, out, residual):
         weight = np.zeros(self.shape, self.values.dtype)
@@ -71,25 +78,6 @@ class Convolution:
             out[...] = self.activation(y if residual is None else y + residual)
 
         return run
-
-    def pack(self, walk: Walk, blocks: int) -> list[tuple[np.ndarray, ...]]:
-        """For each section: starts (blocks, groups + 1) int64, offsets int32 and values, in the order of the kernels."""
-        key = (walk, blocks)
-        if key not in self.packed:
-            self.packed[key] = [self._pack(section, walk, blocks) for section in self.sections]
-        return self.packed[key]
-
-    def _pack(self, section, walk, blocks):
-        inputs, kh, kw = self.shape[1:]
-        channel, i, j = np.unravel_index(section.position, (inputs, kh, kw))
-        block = channel * blocks // inputs
-        order = np.lexsort((section.position, section.group, block))
-        part = section.channels[section.group * section.size] // (self.shape[0] // self.groups)
-        offsets = walk.offsets(channel + part * inputs, i, j)[order]
-        counts = np.bincount(block * section.groups + section.group, minlength=blocks * section.groups)
-        ends = np.append(0, np.cumsum(counts))
-        starts = ends[np.arange(blocks)[:, None] * section.groups + np.arange(section.groups + 1)]
-        return starts.astype(np.int64), offsets, self.values[section.source[order]]
 
 
 def conv2d(

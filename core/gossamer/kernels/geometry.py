@@ -1,8 +1,9 @@
 """How a convolution walks over an image in memory.
 
 Output pixels are counted along rows of a fixed pitch, so that one loop runs over a whole plane; what falls between two rows is
-computed and not stored. A non-zero is then an offset from the output pixel into the input, the same for all pixels. A stride
-s > 1 splits the input into s × s planes of every s-th row and column, in which the convolution has stride 1.
+computed and not stored. A non-zero is then an offset from the output pixel into the input, the same for all
+pixels. A stride s > 1 splits the input into s × s planes, its phases, of every s-th row and column, in which the
+convolution has stride 1. The gradient to the input walks the same way over the gradient to the output.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from gossamer.kernels.layout import Layout
+from gossamer.kernels.layout import LINE, Layout
 
 
 @dataclass(frozen=True)
@@ -54,47 +55,84 @@ class Axis:
         return -(-self.size // self.stride)
 
     @cached_property
+    def before(self) -> int:
+        """The zeros that the output's walk needs before a phase's first pixel."""
+        return max(0, -int(self.shift.min()))
+
+    @cached_property
+    def after(self) -> int:
+        """The zeros that the output's walk needs after a phase's last pixel."""
+        return max(0, self.output + int(self.shift.max()) - self.split)
+
+    @cached_property
     def halo(self) -> int:
-        """The zeros that a phase needs between its last pixel and the first of the next row or plane."""
-        return max(0, -int(self.shift.min()), self.output + int(self.shift.max()) - self.split)
+        """The zeros around phases that suffice for the walk over the input and for its reverse."""
+        back = self.split - 1 - int(self.shift.min()) - (self.output - 1)
+        return max(self.before, self.after, int(self.shift.max()), back)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Walk:
-    """The strides, in elements, of a convolution's walk over one image."""
+    """Where a kernel finds its inputs: offsets, in elements, from the output pixel.
 
-    rows: Axis
-    columns: Axis
+    `height` × `width` output pixels lie in rows `pitch` apart. Input position k lies `offset[k]` from the output pixel, in the
+    input channel `channel[k]` of `channels`; the inputs of one group of channels begin `part` after those of the group before.
+    `reach` is the distance between the first and the last pixel in one channel, on `lines` rows; `key` names the walk.
+    """
+
+    key: tuple
+    height: int
+    width: int
     pitch: int
-    channel: int
-    plane: int  # between the phases of one channel
-
-    def offsets(self, channel: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-        """Where the input of kernel position (i, j) on an input channel lies from the output pixel, in elements."""
-        phase = self.rows.phase[i] * len(self.columns.phases) + self.columns.phase[j]
-        offset = channel * self.channel + phase * self.plane
-        return (offset + self.rows.shift[i] * self.pitch + self.columns.shift[j]).astype(np.int32)
+    offset: np.ndarray
+    channel: np.ndarray
+    channels: int
+    part: int
+    reach: int
+    lines: int
 
     @property
     def pixels(self) -> int:
         """From the first output pixel to the last, in elements."""
-        return (self.rows.output - 1) * self.pitch + self.columns.output
-
-    @property
-    def reach(self) -> int:
-        """From the first pixel that an output pixel meets in a plane to the last, in elements."""
-        spans = [int(axis.shift.max() - axis.shift.min()) for axis in (self.rows, self.columns)]
-        return spans[0] * self.pitch + spans[1]
+        return (self.height - 1) * self.pitch + self.width
 
     def masks(self, lanes: int) -> np.ndarray:
         """One bit for each pixel on the way, in whole vectors of `lanes`: whether it is an output pixel."""
         pixel = np.arange(-(-self.pixels // lanes) * lanes)
-        bits = (pixel % self.pitch < self.columns.output) & (pixel // self.pitch < self.rows.output)
+        bits = (pixel % self.pitch < self.width) & (pixel // self.pitch < self.height)
         return np.append(np.packbits(bits, bitorder="little"), np.zeros(8, np.uint8))
+
+    def footprint(self, pixels: int) -> int:
+        """How many elements of one channel a run of output pixels meets, in whole cache lines."""
+        return min(pixels + self.reach, self.lines * (pixels + LINE))
+
+
+def forward(rows: Axis, columns: Axis, channels: int, pitch: int, channel: int, plane: int) -> Walk:
+    """The walk of a convolution whose weight has `channels` input channels, `channel` apart, their phases `plane` apart."""
+    phase = rows.phase[:, None] * len(columns.phases) + columns.phase
+    inner = phase * plane + rows.shift[:, None] * pitch + columns.shift
+    offset = (np.arange(channels)[:, None, None] * channel + inner).ravel()
+    owner = np.repeat(np.arange(channels), inner.size)
+    key = ("forward", rows, columns, pitch, channel, plane)
+    return Walk(key, rows.output, columns.output, pitch, offset, owner, channels, channels * channel, *_span(rows, columns, pitch))
+
+
+def backward(rows: Axis, columns: Axis, channels: int, pitch: int, channel: int) -> Walk:
+    """The walk of the gradient to the input's phases over the gradients to `channels` output channels, `channel` apart."""
+    inner = -rows.shift[:, None] * pitch - columns.shift
+    offset = (np.arange(channels)[:, None, None] * channel + inner).ravel()
+    owner = np.repeat(np.arange(channels), inner.size)
+    key = ("backward", rows, columns, pitch, channel)
+    return Walk(key, rows.split, columns.split, pitch, offset, owner, channels, channels * channel, *_span(rows, columns, pitch))
+
+
+def _span(rows: Axis, columns: Axis, pitch: int) -> tuple[int, int]:
+    spans = [int(axis.shift.max() - axis.shift.min()) for axis in (rows, columns)]
+    return spans[0] * pitch + spans[1], len(np.unique(rows.shift))
 
 
 def split_layout(rows: Axis, columns: Axis, channels: int, pitch: int = 0) -> Layout:
     """The layout of one image split into its phases, its rows `pitch` apart if that is enough."""
     phases = len(rows.phases) * len(columns.phases)
-    wide = max(columns.halo, pitch - columns.split)
-    return Layout((1, channels * phases, rows.split, columns.split), (rows.halo, wide))
+    wide = max(columns.before, columns.after, pitch - columns.split)
+    return Layout((1, channels * phases, rows.split, columns.split), (max(rows.before, rows.after), wide))

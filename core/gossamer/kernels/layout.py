@@ -59,15 +59,15 @@ class _Interior(np.ndarray):
     layout: Layout
 
 
-def halo(x: np.ndarray) -> tuple[int, int]:
-    """The zero rows and columns around every image of x (N, C, H, W), known only for whole images of a `Layout`."""
+def halo(x: np.ndarray) -> tuple[int, int] | None:
+    """The zero rows and columns around every image of x (N, C, H, W), or None unless x is whole images of a `Layout`."""
     base = x.base
     while base is not None and not isinstance(base, _Interior):
         base = getattr(base, "base", None)
     if base is None or x.shape[2:] != base.shape[2:] or x.strides[2:] != base.strides[2:]:
-        return 0, 0
+        return None
     whole = (x.ctypes.data - base.ctypes.data) % base.strides[1] == 0 and x.strides[1] % base.strides[1] == 0
-    return base.layout.halo if whole else (0, 0)
+    return base.layout.halo if whole else None
 
 
 def aligned(size: int) -> np.ndarray:

@@ -29,8 +29,10 @@ class Section:
         return len(self.channels) // self.size
 
 
-def sections(mask: np.ndarray, groups: int = 1) -> list[Section]:
+def sections(mask: np.ndarray, groups: int = 1, source: np.ndarray | None = None) -> list[Section]:
     """Pack the true positions of a mask (O, K), whose output channels belong to `groups` equal parts with inputs of their own.
+
+    `source` (O, K) numbers the non-zeros, and names one past the last where there is none; in row-major order if None.
 
     Channels with equal supports go together by eights, fours and twos; channels of like supports too, where the
     zeros to be multiplied with are few.
@@ -48,8 +50,9 @@ def sections(mask: np.ndarray, groups: int = 1) -> list[Section]:
     for size in sizes:
         left = _alike(mask, part, np.array(sorted(left), int), size, taken[size])
     taken[1] = [np.array([channel]) for channel in left]
-    source = np.cumsum(mask.ravel()).reshape(mask.shape) - 1
-    source[~mask] = mask.sum()
+    if source is None:
+        source = np.cumsum(mask, dtype=np.int32).reshape(mask.shape) - np.int32(1)
+        source[~mask] = mask.sum()
     return [_section(mask, source, members) for members in taken.values() if members]
 
 
@@ -84,7 +87,7 @@ def _section(mask, source, members) -> Section:
     for column in range(1, size):
         union |= mask[channels[:, column]]
     group, position = np.nonzero(union)
-    return Section(size, channels.ravel(), group, position, source[channels[group], position[:, None]])
+    return Section(size, channels.ravel(), group.astype(np.int32), position.astype(np.int32), source[channels[group], position[:, None]])
 
 
 def name(packed: list[Section]) -> str:
