@@ -7,12 +7,13 @@ NAME.bitmap or NAME.gaps and NAME.scales (`coding` says what they mean). The hea
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from gossamer.errors import InputError
 from gossamer.files import coding, container
@@ -150,8 +151,8 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
         if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.dtype not in NAMES:
             kind = f"{tensor.layout} {tensor.dtype}" if isinstance(tensor, Tensor) else type(tensor).__name__
             raise InputError(f"{name} is a {kind}. Only dense tensors of a dtype of safetensors can be in a file.")
-        if tensor.is_meta:
-            raise InputError(f"{name} is on the meta device and has no values. Move the model with to_empty first.")
+        if tensor.is_meta or is_lazy(tensor):
+            raise InputError(f"{name} has no values (a lazy or meta tensor). Run the model once, or fill it, first.")
     return state
 
 
@@ -220,16 +221,10 @@ def _stored(content: bytes) -> dict[str, Stored]:
 
 def _compare(stored: Mapping[str, Stored], state: Mapping[str, Tensor], strict: bool, source: str) -> None:
     """Raise `InputError` where the file's names, shapes or dtypes are not the model's."""
-    for who, names in (
-        ("lacks", state.keys() - stored.keys()),
-        ("has, beyond the model,", stored.keys() - state.keys()),
-    ):
-        if names and strict:
-            listed = ", ".join(ascii(name)[1:-1] for name in sorted(names)[:3])
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise InputError(
-                f"{source} {who} {listed}{more}. Build the model that was saved, or load with strict=False."
-            )
+    odd = (("lacks", state.keys() - stored.keys()), ("has, beyond the model,", stored.keys() - state.keys()))
+    if strict and (odd[0][1] or odd[1][1]):
+        both = " and ".join(f"{verb} {_listed(names)}" for verb, names in odd if names)
+        raise InputError(f"{source} {both}. Build the model that was saved, or load with strict=False.")
     for name, tensor in state.items():
         if name not in stored:
             continue
@@ -237,6 +232,12 @@ def _compare(stored: Mapping[str, Stored], state: Mapping[str, Tensor], strict: 
         if ours != theirs:
             both = f"{theirs[0]} {theirs[1]} in {source} and {ours[0]} {ours[1]} in the model"
             raise InputError(f"{name} is {both}. Build the model that was saved.")
+
+
+def _listed(names: Set[str]) -> str:
+    """The first three names, and how many more there are."""
+    listed = ", ".join(ascii(name)[1:-1] for name in sorted(names)[:3])
+    return listed + (f" (and {len(names) - 3} more)" if len(names) > 3 else "")
 
 
 def _fill(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
