@@ -106,18 +106,15 @@ class Vectors:
             vector = self.builder.fadd(vector, other)
         return self.builder.extract_element(vector, ir.Constant(INT32, 0))
 
-    def sums(self, vectors):
-        """A vector whose lane i is the sum of the lanes of vectors[i]; there are LANES vectors."""
-        step = 1
-        while len(vectors) > 1:
-            halves = []
-            for a, b in zip(vectors[::2], vectors[1::2], strict=True):
-                even = [lane + LANES if lane & step else lane for lane in range(LANES)]
-                low = self.shuffle(a, b, [lane & ~step if lane < LANES else (lane - LANES) & ~step | LANES for lane in even])
-                high = self.shuffle(a, b, [lane | step if lane < LANES else (lane - LANES) | step | LANES for lane in even])
-                halves.append(self.builder.fadd(low, high))
-            vectors, step = halves, 2 * step
-        return vectors[0]
+    def tree(self, make, begin, count):
+        """A vector whose lane i (modulo `count`) is the sum of lanes of make(begin + i), for `count` vectors, a power of two."""
+        if count == 1:
+            return make(begin)
+        half = count // 2
+        a, b = self.tree(make, begin, half), self.tree(make, begin + half, half)
+        low = [(lane & ~half) + (LANES if lane & half else 0) for lane in range(LANES)]
+        high = [(lane | half) + (LANES if lane & half else 0) for lane in range(LANES)]
+        return self.builder.fadd(self.shuffle(a, b, low), self.shuffle(a, b, high))
 
     def transpose(self, rows):
         """The columns of LANES vectors."""
