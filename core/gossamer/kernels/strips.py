@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -50,6 +50,7 @@ class Packed:
     offsets: np.ndarray  # int32
     source: np.ndarray  # (entries, size)
     values: np.ndarray  # (entries, size)
+    zero: int  # how many non-zeros there are in all
 
     @classmethod
     def of(cls, section: Section, weights: Weights, walk: Walk, blocks: int) -> "Packed":
@@ -63,7 +64,25 @@ class Packed:
         ends = np.append(0, np.cumsum(counts))
         starts = ends[np.arange(blocks)[:, None] * section.groups + np.arange(section.groups + 1)]
         source = section.source[order]
-        return cls(starts.astype(np.int64), offsets[order].astype(np.int32), source, weights.values[source])
+        return cls(starts.astype(np.int64), offsets[order].astype(np.int32), source, weights.values[source], len(weights.values) - 1)
+
+    @cached_property
+    def in_order(self) -> bool:
+        """Whether the entries are the non-zeros in row-major order."""
+        return self.source.shape[1] == 1 and np.array_equal(self.source[:, 0], np.arange(len(self.source)))
+
+    @cached_property
+    def missing(self) -> np.ndarray:
+        """The entries that stand for zeros, which lie past the last non-zero."""
+        return np.flatnonzero(self.source.ravel() == self.zero)
+
+    def refresh(self, values: np.ndarray):
+        """Take new values of all non-zeros."""
+        if self.in_order and len(values) == len(self.source):
+            self.values[:, 0] = values
+        elif len(values):
+            np.take(values, self.source, out=self.values, mode="clip")
+            self.values.ravel()[self.missing] = 0
 
 
 class Strips:
@@ -78,10 +97,11 @@ class Strips:
         self.plan = self._plan(x, out, residual)
         self.call = self._call()
 
-    def refresh(self, values: np.ndarray):
-        """Take new values of the non-zeros, a zero behind them."""
-        for packed in self.packed:
-            np.take(values, packed.source, out=packed.values, mode="clip")
+    def refresh(self, values: np.ndarray, bias: np.ndarray | None = None):
+        """Take new values of the non-zeros and new biases, zeros if None."""
+        for section, packed, place in zip(self.weights.sections, self.packed, self.biases, strict=True):
+            packed.refresh(values)
+            place[...] = 0 if bias is None else bias[section.channels]
 
     def _tile(self):
         """Choose how many vectors make a tile and into how many blocks the input channels are split."""
@@ -98,6 +118,7 @@ class Strips:
     def _chunks(self) -> list[tuple[int, int, int]]:
         """Rows of (address of a section's table, first group, group after the last)."""
         position, chunks = 0, []
+        self.biases = []
         tiles = self.tiles * self.images
         for section, packed in zip(self.weights.sections, self.packed, strict=True):
             lanes, bias = section.channels.astype(np.int32), self.weights.bias[section.channels]
@@ -108,6 +129,7 @@ class Strips:
             for column, array in zip(columns, arrays, strict=True):
                 table[column] = array.ctypes.data
             self.keep += [table, *arrays]
+            self.biases.append(bias)
             parts = math.ceil((packed.values.nbytes + packed.offsets.nbytes) / CHUNK) if tiles > 1 else 1
             if tiles < self.threads:
                 parts = max(parts, self.threads)

@@ -1,0 +1,225 @@
+"""Sparse layers that train: forward and both gradients, for values that change at every call."""
+
+import threading
+from collections.abc import Callable
+from functools import cached_property
+
+import numpy as np
+
+from gossamer.kernels import packing
+from gossamer.kernels.binding import copy_phases, split
+from gossamer.kernels.geometry import Axis, Walk, backward, forward
+from gossamer.kernels.inner import Inner, products
+from gossamer.kernels.layout import Layout, aligned
+from gossamer.kernels.matrices import transpose
+from gossamer.kernels.simd import LANES
+from gossamer.kernels.strips import Strips, Weights
+from gossamer.kernels.threads import spread
+
+ROWS = 128  # rows of a matrix that go through the kernels together
+
+
+class Structure:
+    """Where the non-zeros of a weight (O, I/groups, KH, KW) lie: `positions`, ascending, in row-major order.
+
+    Calls may come from several threads at once: each takes scratch memory of its own.
+    """
+
+    def __init__(self, positions: np.ndarray, shape, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups: int = 1):
+        self.positions, self.shape, self.groups = positions, tuple(shape), groups
+        self.stride, self.padding, self.dilation = stride, padding, dilation
+        self.idle: dict[tuple, list[_Image]] = {}
+        self.lock = threading.Lock()
+
+    def axes(self, size: tuple[int, ...]) -> list[Axis]:
+        """The two directions on an input of `size` (H, W)."""
+        each = zip(size, self.shape[2:], self.stride, self.padding, self.dilation, strict=True)
+        return [Axis(*numbers) for numbers in each]
+
+    @cached_property
+    def source(self) -> np.ndarray:
+        """The number of the non-zero at each place of the weight, one past the last where there is none."""
+        source = np.full(self.shape, len(self.positions), np.int32)
+        source.reshape(-1)[self.positions] = np.arange(len(self.positions), dtype=np.int32)
+        return source
+
+    @cached_property
+    def sections(self) -> list[packing.Section]:
+        """The forward packing."""
+        source = self.source.reshape(len(self.source), -1)
+        return packing.sections(source < len(self.positions), self.groups, source)
+
+    def reverse(self, rows: Axis, columns: Axis) -> list[packing.Section]:
+        """The packing of the gradient to the input: its phases are the outputs, the forward outputs its inputs."""
+        outputs, inputs, kh, kw = self.shape
+        turned = self.source.reshape(self.groups, outputs // self.groups, inputs, kh, kw).swapaxes(1, 2)
+        phase = rows.phase[:, None] * len(columns.phases) + columns.phase
+        phases = np.arange(len(rows.phases) * len(columns.phases))[:, None, None, None]
+        source = np.where(phase == phases, turned[:, :, None], np.int32(len(self.positions)))
+        source = source.reshape(self.groups * inputs * len(phases), -1)
+        return packing.sections(source < len(self.positions), self.groups, source)
+
+    def image(self, size, threads) -> "_Image":
+        """Scratch memory for images of `size` (H, W), to be given back to `idle`."""
+        with self.lock:
+            idle = self.idle.setdefault((size, threads), [])
+            if idle:
+                return idle.pop()
+        return _Image(self, size, threads)
+
+    def give(self, image: "_Image", size, threads):
+        """Take scratch memory back."""
+        with self.lock:
+            self.idle[size, threads].append(image)
+
+
+class _Image:
+    """One image on its way through a layer and back: its phases, its output, and the kernels bound to them."""
+
+    def __init__(self, structure: Structure, size: tuple[int, int], threads: int):
+        self.structure, self.threads = structure, threads
+        rows, columns = self.rows, self.columns = structure.axes(size)
+        self.phases = split(rows, columns)
+        outputs, channels = structure.shape[0], structure.groups * structure.shape[1] * len(self.phases)
+        pitch = -(-(max(columns.split, columns.output) + columns.halo))
+        if rows.size == 1:
+            pitch = -(-pitch // LANES) * LANES
+        self.inner_layout = Layout((1, channels, rows.split, columns.split), (rows.halo, pitch - columns.split))
+        self.outer_layout = Layout((1, outputs, rows.output, columns.output), (rows.halo + max(0, rows.split - rows.output), pitch - columns.output))
+        self.x, self.y = (layout.view(aligned(layout.size)) for layout in (self.inner_layout, self.outer_layout))
+
+    def _weights(self, sections, outputs) -> Weights:
+        return Weights(sections, np.zeros(len(self.structure.positions) + 1, np.float32), np.zeros(outputs, np.float32), parts=self.structure.groups)
+
+    @cached_property
+    def forward_walk(self) -> Walk:
+        """The walk over the phases."""
+        layout, phases = self.inner_layout, len(self.phases)
+        return forward(self.rows, self.columns, self.structure.shape[1], layout.pitch, phases * layout.plane, layout.plane)
+
+    @cached_property
+    def forward(self) -> Strips:
+        """x to y."""
+        weights = self._weights(self.structure.sections, len(self.y[0]))
+        return Strips(weights, self.forward_walk, self.x, self.y, threads=self.threads)
+
+    @cached_property
+    def gradient(self) -> np.ndarray:
+        """The gradient to x."""
+        return self.inner_layout.view(aligned(self.inner_layout.size))
+
+    @cached_property
+    def backward(self) -> Strips:
+        """The gradient to y, in y, to that to x, in `gradient`."""
+        layout, outputs = self.outer_layout, self.structure.shape[0] // self.structure.groups
+        walk = backward(self.rows, self.columns, outputs, layout.pitch, layout.plane)
+        weights = self._weights(self.structure.reverse(self.rows, self.columns), len(self.x[0]))
+        return Strips(weights, walk, self.y, self.gradient, threads=self.threads)
+
+    @cached_property
+    def table(self) -> np.ndarray:
+        """The table of the gradient to the values."""
+        outputs, inputs = self.structure.shape[0], self.structure.shape[1]
+        position = self.structure.positions % int(np.prod(self.structure.shape[1:]))
+        channel = self.structure.positions // int(np.prod(self.structure.shape[1:]))
+        part = channel // max(1, outputs // self.structure.groups)
+        self.starts = np.searchsorted(channel, np.arange(outputs + 1)).astype(np.int64)
+        self.offsets = (self.forward_walk.offset[position] + part * self.forward_walk.part).astype(np.int32)
+        table = np.zeros(len(Inner), np.int64)
+        table[Inner.X], table[Inner.GRADIENT] = self.x.ctypes.data, self.y.ctypes.data
+        table[Inner.GRADIENT_CHANNEL] = self.y.strides[1]
+        table[Inner.VECTORS] = -(-self.forward_walk.pixels // LANES)
+        table[Inner.STARTS], table[Inner.OFFSETS] = self.starts.ctypes.data, self.offsets.ctypes.data
+        return table
+
+    def multiply(self, result: np.ndarray, add: bool):
+        """The gradient to the values from x and the gradient in y, to `result` or added to it."""
+        table = self.table
+        table[Inner.RESULT], table[Inner.ADD] = result.ctypes.data, add
+        address, call = table.ctypes.data, products.call
+        spread(lambda _, first, last: call(address, first, last), self.structure.shape[0], self.threads)
+
+
+def convolve(structure: Structure, values, bias, x, out, threads: int = 1):
+    """Set out (N, O, OH, OW) to the convolution of x (N, I, H, W) with `values` (non-zeros,), plus bias (O,) or None."""
+    size = x.shape[2:]
+    image = structure.image(size, threads)
+    image.forward.refresh(values, bias)
+    for n in range(len(x)):
+        copy_phases(x[n], image.x[0], image.phases)
+        image.forward.call()
+        out[n] = image.y[0]
+    structure.give(image, size, threads)
+
+
+def convolve_back(structure: Structure, values, x, gradient, to_x, to_values, threads: int = 1):
+    """Set `to_x` (N, I, H, W) and `to_values` (non-zeros,), each unless None, from the gradient (N, O, OH, OW) to the output."""
+    size = x.shape[2:]
+    image = structure.image(size, threads)
+    if to_x is not None:
+        image.backward.refresh(values)
+        missed = sum(len(range(*rows.indices(size[0]))) * len(range(*columns.indices(size[1]))) for rows, columns in image.phases)
+        if missed < size[0] * size[1]:
+            to_x[...] = 0
+    for n in range(len(x)):
+        image.y[0] = gradient[n]
+        if to_x is not None:
+            image.backward.call()
+            for k, (rows, columns) in enumerate(image.phases):
+                piece = to_x[n, :, rows, columns]
+                piece[...] = image.gradient[0, k :: len(image.phases), : piece.shape[1], : piece.shape[2]]
+        if to_values is not None:
+            copy_phases(x[n], image.x[0], image.phases)
+            image.multiply(to_values, n > 0)
+    structure.give(image, size, threads)
+
+
+def multiply(structure: Structure, values, bias, x, out, threads: int = 1):
+    """Set out (N, O) to x (N, I) times the transpose of the weight (O, I, 1, 1) with `values`, plus bias (O,) or None."""
+
+    def part(image, rows):
+        _turn(x[rows], image.x)
+        image.forward.call()
+        _turn_back(image.y, out[rows])
+
+    _in_parts(structure, len(x), threads, lambda image: image.forward.refresh(values, bias), part)
+
+
+def multiply_back(structure: Structure, values, x, gradient, to_x, to_values, threads: int = 1):
+    """Set `to_x` (N, I) and `to_values` (non-zeros,), each unless None, from the gradient (N, O) to the output."""
+
+    def part(image, rows):
+        _turn(gradient[rows], image.y)
+        if to_x is not None:
+            image.backward.call()
+            _turn_back(image.gradient, to_x[rows])
+        if to_values is not None:
+            _turn(x[rows], image.x)
+            image.multiply(to_values, rows.start > 0)
+
+    def prepare(image):
+        if to_x is not None:
+            image.backward.refresh(values)
+
+    _in_parts(structure, len(x), threads, prepare, part)
+
+
+def _in_parts(structure, count: int, threads: int, prepare: Callable, part: Callable):
+    """Call part(image, rows) for runs of at most ROWS of `count` rows; each image is prepared first."""
+    for begin, end, size in ((0, count - count % ROWS, ROWS), (count - count % ROWS, count, count % ROWS)):
+        if begin < end:
+            image = structure.image((1, size), threads)
+            prepare(image)
+            for start in range(begin, end, size):
+                part(image, slice(start, start + size))
+            structure.give(image, (1, size), threads)
+
+
+def _turn(rows: np.ndarray, image: np.ndarray):
+    """Copy a matrix (N, C) into the pixels of an image (1, C, 1, N)."""
+    transpose.call(rows.ctypes.data, rows.strides[0], image.ctypes.data, image.strides[1], *rows.shape)
+
+
+def _turn_back(image: np.ndarray, rows: np.ndarray):
+    """Copy the pixels of an image (1, C, 1, N) into a matrix (N, C)."""
+    transpose.call(image.ctypes.data, image.strides[1], rows.ctypes.data, rows.strides[0], *rows.shape[::-1])
