@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+
 from gossamer import Result
 from gossamer.measure import measure
 from gossamer.results import plain
-
 from gossamer_rl.environments import EVALUATION_SEEDS
 from gossamer_rl.evaluate import policy_of, random_policy, returns
 from gossamer_rl.train import METHODS, Config, train
@@ -22,13 +22,15 @@ PRESETS = {
     "doorkey-6x6": Config(data="MiniGrid-DoorKey-6x6-v0", steps=102_400),
     "doorkey-8x8": Config(data="MiniGrid-DoorKey-8x8-v0", steps=512_000),
 }
+WITHOUT_BONUS = {"learning_rate": 3e-3, "entropy": 0.02, "discount": 0.98, "trace": 0.9, "epochs": 4}
 FLOORS: dict[str, float] = {}
 FLOOR = 0.0
 
 
 def grid(config: Config) -> list[Config]:
-    """Every method with every seed, the dense one first."""
-    return [replace(config, method=method, seed=seed) for seed in SEEDS for method in METHODS]
+    """Every method with every seed, the dense one first; the agent without bonus has settings of its own."""
+    own = {"no-bonus": WITHOUT_BONUS}
+    return [replace(config, method=name, seed=seed, **own.get(name, {})) for seed in SEEDS for name in METHODS]
 
 
 def run(config: Config, log: Callable[[str], None] = lambda line: None) -> Result:

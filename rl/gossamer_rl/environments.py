@@ -4,14 +4,25 @@ import difflib
 from typing import Any, NamedTuple
 
 import gymnasium
-from gossamer import InputError
-from minigrid.core.constants import OBJECT_TO_IDX
+from minigrid.core.constants import COLOR_TO_IDX, OBJECT_TO_IDX, STATE_TO_IDX
+from minigrid.core.world_object import WorldObj
 from minigrid.minigrid_env import MiniGridEnv
+
+from gossamer import InputError
 
 EVALUATION_SEEDS = range(10_000)
 TRAINING_SEEDS = range(10_000, 2**31)
-DOOR = OBJECT_TO_IDX["door"]
 REMEMBERED_VIEWS = 200_000
+COLOURS, STATES = len(COLOR_TO_IDX), len(STATE_TO_IDX)
+NO_DOORS = bytes(c for c in range(256) if c // (COLOURS * STATES) != OBJECT_TO_IDX["door"])
+
+
+def code(cell: WorldObj | None) -> int:
+    """A cell's object, colour and state as one number below 256; 0 is an empty cell."""
+    if cell is None:
+        return 0
+    thing, colour, state = cell.encode()
+    return (thing * COLOURS + colour) * STATES + state
 
 
 def names() -> list[str]:
@@ -78,12 +89,12 @@ class Task:
         """The observation, drawn or remembered; notes `state`: position, direction, carried object, every door."""
         environment = self.environment
         agent = (*map(int, environment.agent_pos), int(environment.agent_dir))
-        carried = environment.carrying and environment.carrying.encode()
-        cells = tuple([cell and cell.encode() for cell in environment.grid.grid])
-        self.state = (agent, carried, tuple([cell for cell in cells if cell and cell[0] == DOOR]))
+        carried = code(environment.carrying)
+        cells = bytes(map(code, environment.grid.grid))
+        self.state = (agent, carried, cells.translate(None, delete=NO_DOORS))
         key = (agent, carried, cells)
         if key not in self.drawn:
             if len(self.drawn) >= REMEMBERED_VIEWS:
                 self.drawn.clear()
-            self.drawn[key] = self._draw()
-        return self.drawn[key]
+            self.drawn[key] = self._draw()["image"]
+        return {"image": self.drawn[key]}

@@ -12,14 +12,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import gossamer as gs
 import numpy as np
 import torch
-from gossamer import checkpoints
-from gossamer.results import plain
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+import gossamer as gs
+from gossamer import checkpoints
+from gossamer.results import plain
 from gossamer_rl.agents import ActorCritic, width_of_equal_size
 from gossamer_rl.environments import TRAINING_SEEDS, Task
 
@@ -41,13 +41,13 @@ class Config:
     """share of the weights that are zero, in [0, 1), for rigl and static-random"""
     data: str = "MiniGrid-DoorKey-5x5-v0"
     """the environment's id"""
-    steps: int = 25_600
+    steps: int = 16_384
     """environment steps in all, over all copies"""
     width: int = 64
     """units of each of the two hidden layers, of the policy and of the value function"""
     copies: int = 16
     """environments stepped side by side"""
-    horizon: int = 64
+    horizon: int = 32
     """steps of each copy between two updates"""
     bonus: float = 0.03
     """reward for a state's first visit in an episode; falls linearly to 0 over the run"""

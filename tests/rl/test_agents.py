@@ -1,7 +1,8 @@
-import gossamer as gs
 import torch
-from gossamer_rl.agents import ActorCritic, one_hot, width_of_equal_size
 from torch.nn.functional import one_hot as torch_one_hot
+
+import gossamer as gs
+from gossamer_rl.agents import ActorCritic, one_hot, width_of_equal_size
 
 
 def test_code_of_a_cell():

@@ -2,6 +2,7 @@ import math
 from dataclasses import asdict, replace
 
 import pytest
+
 from gossamer.results import Result
 from gossamer_rl.benchmark import FLOOR, PRESETS, grid, run
 from gossamer_rl.train import METHODS

@@ -1,10 +1,11 @@
 import gymnasium
 import numpy as np
 import pytest
-from gossamer import InputError
-from gossamer_rl.environments import EVALUATION_SEEDS, TRAINING_SEEDS, Step, Task, names
 from minigrid.core.grid import Grid
 from minigrid.core.world_object import Door, Goal, Key
+
+from gossamer import InputError
+from gossamer_rl.environments import EVALUATION_SEEDS, TRAINING_SEEDS, Step, Task, names
 
 LEFT, RIGHT, FORWARD, PICK_UP, DROP, TOGGLE, DONE = range(7)
 

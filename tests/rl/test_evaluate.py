@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+
 from gossamer_rl.environments import Task
 from gossamer_rl.evaluate import random_policy, returns
-from torch import Tensor
 
 NAME = "MiniGrid-DoorKey-5x5-v0"
 

@@ -3,6 +3,7 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
+
 from gossamer import InputError
 from gossamer_rl.environments import TRAINING_SEEDS
 from gossamer_rl.train import Config, Rollout, Run, advantages, ppo_loss, train
