@@ -91,7 +91,11 @@ class Copied:
 
 def split(rows: Axis, columns: Axis) -> list[tuple[slice, slice]]:
     """The rows and columns of an image that make its phases."""
-    return [(slice(int(a), None, rows.stride), slice(int(b), None, columns.stride)) for a in rows.phases for b in columns.phases]
+    return [
+        (slice(int(a), None, rows.stride), slice(int(b), None, columns.stride))
+        for a in rows.phases
+        for b in columns.phases
+    ]
 
 
 def copy_phases(image: np.ndarray, inside: np.ndarray, phases: list[tuple[slice, slice]]):

@@ -114,7 +114,17 @@ def forward(rows: Axis, columns: Axis, channels: int, pitch: int, channel: int, 
     offset = (np.arange(channels)[:, None, None] * channel + inner).ravel()
     owner = np.repeat(np.arange(channels), inner.size)
     key = ("forward", rows, columns, pitch, channel, plane)
-    return Walk(key, rows.output, columns.output, pitch, offset, owner, channels, channels * channel, *_span(rows, columns, pitch))
+    return Walk(
+        key,
+        rows.output,
+        columns.output,
+        pitch,
+        offset,
+        owner,
+        channels,
+        channels * channel,
+        *_span(rows, columns, pitch),
+    )
 
 
 def backward(rows: Axis, columns: Axis, channels: int, pitch: int, channel: int) -> Walk:
@@ -123,7 +133,9 @@ def backward(rows: Axis, columns: Axis, channels: int, pitch: int, channel: int)
     offset = (np.arange(channels)[:, None, None] * channel + inner).ravel()
     owner = np.repeat(np.arange(channels), inner.size)
     key = ("backward", rows, columns, pitch, channel)
-    return Walk(key, rows.split, columns.split, pitch, offset, owner, channels, channels * channel, *_span(rows, columns, pitch))
+    return Walk(
+        key, rows.split, columns.split, pitch, offset, owner, channels, channels * channel, *_span(rows, columns, pitch)
+    )
 
 
 def _span(rows: Axis, columns: Axis, pitch: int) -> tuple[int, int]:

@@ -143,7 +143,9 @@ class Linear:
         rest = chunk(n % size) if n % size else None
 
         def flip(rows, columns, count):
-            transpose.call(rows.ctypes.data, rows.strides[0], columns.ctypes.data, columns.strides[1], count, rows.shape[1])
+            transpose.call(
+                rows.ctypes.data, rows.strides[0], columns.ctypes.data, columns.strides[1], count, rows.shape[1]
+            )
 
         def part(worker, first, last):
             for index in range(first, last):

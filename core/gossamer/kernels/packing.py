@@ -87,7 +87,13 @@ def _section(mask, source, members) -> Section:
     for column in range(1, size):
         union |= mask[channels[:, column]]
     group, position = np.nonzero(union)
-    return Section(size, channels.ravel(), group.astype(np.int32), position.astype(np.int32), source[channels[group], position[:, None]])
+    return Section(
+        size,
+        channels.ravel(),
+        group.astype(np.int32),
+        position.astype(np.int32),
+        source[channels[group], position[:, None]],
+    )
 
 
 def name(packed: list[Section]) -> str:

@@ -124,7 +124,9 @@ class Vectors:
             for i in range(LANES):
                 if not i & step:
                     a, b = rows[i], rows[i + step]
-                    columns[i] = self.shuffle(a, b, [lane if not lane & step else lane - step + LANES for lane in range(LANES)])
+                    columns[i] = self.shuffle(
+                        a, b, [lane if not lane & step else lane - step + LANES for lane in range(LANES)]
+                    )
                     columns[i + step] = self.shuffle(
                         a, b, [lane + step if not lane & step else lane + LANES for lane in range(LANES)]
                     )

@@ -64,7 +64,13 @@ class Packed:
         ends = np.append(0, np.cumsum(counts))
         starts = ends[np.arange(blocks)[:, None] * section.groups + np.arange(section.groups + 1)]
         source = section.source[order]
-        return cls(starts.astype(np.int64), offsets[order].astype(np.int32), source, weights.values[source], len(weights.values) - 1)
+        return cls(
+            starts.astype(np.int64),
+            offsets[order].astype(np.int32),
+            source,
+            weights.values[source],
+            len(weights.values) - 1,
+        )
 
     @cached_property
     def in_order(self) -> bool:

@@ -36,7 +36,6 @@ class Structure:
         each = zip(size, self.shape[2:], self.stride, self.padding, self.dilation, strict=True)
         return [Axis(*numbers) for numbers in each]
 
-    @cached_property
     def source(self) -> np.ndarray:
         """The number of the non-zero at each place of the weight, one past the last where there is none."""
         source = np.full(self.shape, len(self.positions), np.int32)
@@ -46,13 +45,13 @@ class Structure:
     @cached_property
     def sections(self) -> list[packing.Section]:
         """The forward packing."""
-        source = self.source.reshape(len(self.source), -1)
+        source = self.source().reshape(self.shape[0], -1)
         return packing.sections(source < len(self.positions), self.groups, source)
 
     def reverse(self, rows: Axis, columns: Axis) -> list[packing.Section]:
         """The packing of the gradient to the input: its phases are the outputs, the forward outputs its inputs."""
         outputs, inputs, kh, kw = self.shape
-        turned = self.source.reshape(self.groups, outputs // self.groups, inputs, kh, kw).swapaxes(1, 2)
+        turned = self.source().reshape(self.groups, outputs // self.groups, inputs, kh, kw).swapaxes(1, 2)
         phase = rows.phase[:, None] * len(columns.phases) + columns.phase
         phases = np.arange(len(rows.phases) * len(columns.phases))[:, None, None, None]
         source = np.where(phase == phases, turned[:, :, None], np.int32(len(self.positions)))
@@ -85,17 +84,27 @@ class _Image:
         if rows.size == 1:
             pitch = -(-pitch // LANES) * LANES
         self.inner_layout = Layout((1, channels, rows.split, columns.split), (rows.halo, pitch - columns.split))
-        self.outer_layout = Layout((1, outputs, rows.output, columns.output), (rows.halo + max(0, rows.split - rows.output), pitch - columns.output))
+        self.outer_layout = Layout(
+            (1, outputs, rows.output, columns.output),
+            (rows.halo + max(0, rows.split - rows.output), pitch - columns.output),
+        )
         self.x, self.y = (layout.view(aligned(layout.size)) for layout in (self.inner_layout, self.outer_layout))
 
     def _weights(self, sections, outputs) -> Weights:
-        return Weights(sections, np.zeros(len(self.structure.positions) + 1, np.float32), np.zeros(outputs, np.float32), parts=self.structure.groups)
+        return Weights(
+            sections,
+            np.zeros(len(self.structure.positions) + 1, np.float32),
+            np.zeros(outputs, np.float32),
+            parts=self.structure.groups,
+        )
 
     @cached_property
     def forward_walk(self) -> Walk:
         """The walk over the phases."""
         layout, phases = self.inner_layout, len(self.phases)
-        return forward(self.rows, self.columns, self.structure.shape[1], layout.pitch, phases * layout.plane, layout.plane)
+        return forward(
+            self.rows, self.columns, self.structure.shape[1], layout.pitch, phases * layout.plane, layout.plane
+        )
 
     @cached_property
     def forward(self) -> Strips:
@@ -158,7 +167,9 @@ def convolve_back(structure: Structure, values, x, gradient, to_x, to_values, th
     image = structure.image(size, threads)
     if to_x is not None:
         image.backward.refresh(values)
-        missed = sum(len(range(*rows.indices(size[0]))) * len(range(*columns.indices(size[1]))) for rows, columns in image.phases)
+        missed = sum(
+            len(range(*rows.indices(size[0]))) * len(range(*columns.indices(size[1]))) for rows, columns in image.phases
+        )
         if missed < size[0] * size[1]:
             to_x[...] = 0
     for n in range(len(x)):
