@@ -1,0 +1,195 @@
+import gzip
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gossamer import InputError
+from gossamer_vision import data, readers
+from gossamer_vision.sources import Part
+
+
+def write_idx(path, array: np.ndarray) -> None:
+    content = bytes((0, 0, 8, array.ndim)) + b"".join(n.to_bytes(4, "big") for n in array.shape) + array.tobytes()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+def write_mnist(folder, train: int = 40, test: int = 10, end: str = ".gz") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(0)
+    for prefix, count in (("train", train), ("t10k", test)):
+        images = generator.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        write_idx(folder / f"{prefix}-images-idx3-ubyte{end}", images)
+        write_idx(folder / f"{prefix}-labels-idx1-ubyte{end}", np.arange(count, dtype=np.uint8) % 10)
+
+
+def test_digits_are_split_in_three_parts_without_overlap():
+    digits = data.load("digits")
+    assert [len(digits.train), len(digits.held_out), len(digits.test)] == [1000, 297, 500]
+    assert digits.shape == (1, 16, 16) and len(digits.classes) == 10
+    rows = [{row.numpy().tobytes() for row in part.images} for part in (digits.train, digits.held_out, digits.test)]
+    assert not (rows[0] & rows[1] or rows[0] & rows[2] or rows[1] & rows[2])
+    assert torch.equal(digits.test.images, data.load("digits").test.images)
+
+
+def test_scaled_training_images_have_mean_0_and_deviation_1():
+    digits = data.load("digits")
+    floats = digits.scaled(digits.train.images)
+    assert floats.mean().item() == pytest.approx(0, abs=1e-5)
+    assert floats.std().item() == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize(("inside", "end"), [("", ".gz"), ("FashionMNIST/raw", ""), ("raw", "")])
+def test_idx_files_are_found_where_people_keep_them(tmp_path, inside, end):
+    write_mnist(tmp_path / inside, end=end)
+    found = data.load("fashion-mnist", tmp_path)
+    assert [len(found.train), len(found.held_out), len(found.test)] == [20, 20, 10]
+    assert found.shape == (1, 28, 28) and found.classes[9] == "Ankle boot"
+    assert found.test.labels.tolist() == list(range(10))
+
+
+def test_idx_bytes_by_hand(tmp_path):
+    (tmp_path / "a").write_bytes(bytes([0, 0, 8, 2, 0, 0, 0, 2, 0, 0, 0, 3, 1, 2, 3, 4, 5, 6]))
+    assert readers.idx(tmp_path / "a").tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
+def test_other_sizes_and_channels_are_brought(tmp_path):
+    write_mnist(tmp_path)
+    assert data.load("mnist", tmp_path, size=20, channels=3).shape == (3, 20, 20)
+
+
+def truncate(path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda f: (f / "train-images-idx3-ubyte.gz").unlink(), "no train-images-idx3-ubyte.*--data-dir"),
+        (lambda f: truncate(f / "train-images-idx3-ubyte.gz"), "train-images-idx3-ubyte.gz cannot be read"),
+        (lambda f: (f / "t10k-labels-idx1-ubyte.gz").write_bytes(b""), "t10k-labels.*begins with nothing"),
+        (lambda f: write_idx(f / "train-labels-idx1-ubyte.gz", np.zeros(3, np.uint8)), r"\(40, 28, 28\).*\(3,\)"),
+        (lambda f: write_idx(f / "train-labels-idx1-ubyte.gz", np.full(40, 11, np.uint8)), "label 11.*10 classes"),
+    ],
+)
+def test_half_written_idx_folder_is_named(tmp_path, harm, message):
+    write_mnist(tmp_path)
+    harm(tmp_path)
+    with pytest.raises(InputError, match=message):
+        data.load("mnist", tmp_path)
+
+
+def test_idx_file_cut_off_without_gzip_says_how_many_bytes_lack(tmp_path):
+    write_mnist(tmp_path, end="")
+    truncate(tmp_path / "t10k-images-idx3-ubyte")
+    with pytest.raises(InputError, match="7849 bytes where its header promises 7856"):
+        data.load("mnist", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "message"),
+    [
+        ("mnist", lambda f: f / "absent", "absent is no folder"),
+        ("mnist", lambda f: f, "is empty"),
+        ("digits", lambda f: f, "does not belong to 'digits'.*fashion-mnist"),
+        ("fashion-mnst", lambda f: f, "did you mean 'fashion-mnist'"),
+        ("folder", lambda f: None, "no --data-dir"),
+    ],
+)
+def test_bad_folders_and_names(tmp_path, name, make, message):
+    with pytest.raises(InputError, match=message):
+        data.load(name, make(tmp_path))
+
+
+def write_cifar(folder, per_batch: int = 4) -> None:
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for name in [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]:
+        pixels = generator.integers(0, 256, (per_batch, 3072), dtype=np.uint8)
+        batch = {b"data": pixels, b"labels": list(range(per_batch))}
+        (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
+    names = [b"plane", b"car", b"bird", b"cat"]
+    (folder / "batches.meta").write_bytes(pickle.dumps({b"label_names": names}, protocol=2))
+
+
+def test_cifar_is_read(tmp_path):
+    write_cifar(tmp_path / "cifar-10-batches-py")
+    found = data.load("cifar-10", tmp_path)
+    assert found.shape == (3, 32, 32) and found.classes == ("plane", "car", "bird", "cat")
+    assert [len(found.train), len(found.held_out), len(found.test)] == [10, 10, 4]
+
+
+class Harmful:
+    def __reduce__(self):
+        return print, ("this must not run",)
+
+
+def test_code_in_a_cifar_pickle_does_not_run(tmp_path, capsys):
+    write_cifar(tmp_path / "cifar-10-batches-py")
+    (tmp_path / "cifar-10-batches-py" / "data_batch_3").write_bytes(pickle.dumps({b"data": Harmful()}))
+    with pytest.raises(InputError, match=r"data_batch_3.*print"):
+        data.load("cifar-10", tmp_path)
+    assert capsys.readouterr().out == ""
+
+
+def write_pictures(folder, classes=("cat", "dog"), count: int = 10) -> None:
+    generator = np.random.default_rng(0)
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            array = generator.integers(0, 256, (20 + i, 30, 3), dtype=np.uint8)
+            Image.fromarray(array).save(folder / name / f"{i}.png")
+
+
+def test_folder_of_pictures_goes_on_without_the_corrupt_one(tmp_path):
+    write_pictures(tmp_path)
+    (tmp_path / "cat" / "bad.png").write_bytes(b"not a picture")
+    found = data.load("folder", tmp_path, size=16)
+    assert found.classes == ("cat", "dog") and found.shape == (3, 16, 16)
+    assert [len(found.train), len(found.held_out), len(found.test)] == [14, 2, 4]
+    assert [path.name for path in found.skipped] == ["bad.png"]
+
+
+def test_train_and_test_folders_must_have_the_same_classes(tmp_path):
+    write_pictures(tmp_path / "train")
+    with pytest.raises(InputError, match="neither 'test' nor 'val'"):
+        data.load("folder", tmp_path)
+    write_pictures(tmp_path / "test", classes=("cat", "cow"))
+    with pytest.raises(InputError, match="cow, dog"):
+        data.load("folder", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "expected"),
+    [
+        ("L", 100, [100, 100, 100]),
+        ("RGB", (10, 20, 30), [10, 20, 30]),
+        ("RGBA", (10, 20, 30, 0), [255, 255, 255]),
+        ("LA", (7, 255), [7, 7, 7]),
+        ("1", 1, [255, 255, 255]),
+        ("I;16", 65535, [255, 255, 255]),
+    ],
+)
+def test_pictures_of_every_mode_become_colour(tmp_path, mode, colour, expected):
+    Image.new(mode, (12, 9), colour).save(tmp_path / "a.png")
+    pixels = readers.picture(tmp_path / "a.png", 8)
+    assert pixels.shape == (3, 8, 8) and pixels[:, 4, 4].tolist() == expected
+
+
+def test_share_takes_the_same_of_every_class():
+    part = Part(torch.arange(40).to(torch.uint8)[:, None, None, None], torch.arange(40) % 4)
+    assert data.share(part, 0.3, seed=1).labels.bincount().tolist() == [3, 3, 3, 3]
+    assert data.share(part, 0.01, seed=1).labels.bincount().tolist() == [1, 1, 1, 1]
+    assert data.share(part, 1.0, seed=1) is part
+
+
+def test_augmentation_only_shifts_and_mirrors():
+    images = torch.zeros(50, 1, 5, 5, dtype=torch.uint8)
+    images[:, 0, 2, 1] = 9
+    moved = data.augmented(images, 1, True, torch.Generator().manual_seed(0))
+    rows, columns = moved[:, 0].nonzero()[:, 1], moved[:, 0].nonzero()[:, 2]
+    assert (moved == 9).sum() == 50
+    assert set(rows.tolist()) == {1, 2, 3} and set(columns.tolist()) == {0, 1, 2, 3, 4}
+    assert torch.equal(data.augmented(images, 0, False, torch.Generator()), images)

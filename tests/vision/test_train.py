@@ -1,0 +1,158 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gossamer import InputError
+from gossamer_vision.methods import METHODS
+from gossamer_vision.run import Run, one_cycle
+from gossamer_vision.train import Config, load_data, train
+
+TINY = Config(width=4, stem=2, epochs=2, fine_tune=1, batch=100, every=3, sparsity=0.8)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def of(method: str) -> Config:
+    changes = {"wired": {"model": "inception"}, "srigl": {"pattern": "fan-in"}}.get(method, {})
+    return replace(TINY, method=method, **changes)
+
+
+def test_one_cycle_by_hand():
+    assert one_cycle(0) == 0.04 and one_cycle(0.1) == pytest.approx(0.52) and one_cycle(0.2) == 1
+    assert one_cycle(0.6) == pytest.approx(0.5) and one_cycle(1) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_ends_at_its_sparsity_with_dead_weights_at_zero(method):
+    run = train(of(method))
+    assert all(torch.isfinite(p).all() for p in run.network.parameters())
+    if not METHODS[method].masked:
+        assert run.masking is None
+        return
+    assert run.masking is not None
+    assert run.masking.sparsity == pytest.approx(0.8, abs=0.03 if method == "srigl" else 0.001)
+    for name, mask in run.masking.masks.items():
+        assert not run.network.get_parameter(name)[~mask].any()
+
+
+def test_training_learns():
+    run = train(replace(TINY, width=8, epochs=6))
+    assert run.accuracy_held_out() > 0.8 and run.progress.losses[-1] < run.progress.losses[0]
+
+
+def test_small_dense_has_the_parameters_of_the_sparse_network():
+    sparse, small = (Run(of(method), load_data(TINY)) for method in ("static-random", "small-dense"))
+    sparse.start(sparse.cycles[0])
+    assert sparse.masking is not None
+    dead = sum(int((~mask).sum()) for mask in sparse.masking.masks.values())
+    alive = sum(p.numel() for p in sparse.network.parameters()) - dead
+    assert sum(p.numel() for p in small.network.parameters()) == pytest.approx(alive, rel=0.1)
+
+
+def same(first: Run, second: Run) -> bool:
+    weights = second.network.state_dict()
+    return first.progress.losses == second.progress.losses and all(
+        torch.equal(value, weights[name]) for name, value in first.network.state_dict().items()
+    )
+
+
+def test_same_seed_same_numbers():
+    assert same(train(TINY), train(TINY))
+    assert not same(train(TINY), train(replace(TINY, seed=2)))
+
+
+@pytest.mark.parametrize(
+    ("method", "ema"), [("dense", 0.9), ("rigl", 0.0), ("magnitude-finetune", 0.5), ("lottery", 0.0)]
+)
+def test_resumed_run_equals_one_never_interrupted(tmp_path, method, ema):
+    config = replace(of(method), ema=ema, checkpoint=tmp_path / "run.pt")
+    whole = train(replace(config, checkpoint=None))
+
+    class Stop(Exception):
+        pass
+
+    def stop_after(count: int):
+        lines = []
+
+        def log(line: str) -> None:
+            lines.append(line)
+            if len(lines) > count:  # after the checkpoint of that many epochs
+                raise Stop
+
+        return log
+
+    with pytest.raises(Stop):
+        train(config, stop_after(1))
+    resumed = train(config)
+    assert len(resumed.progress.held_out) == len(whole.progress.held_out)
+    assert same(resumed, whole)
+
+
+def test_checkpoint_of_another_run_is_refused(tmp_path):
+    path = tmp_path / "run.pt"
+    Run(TINY, load_data(TINY)).save(path)
+    with pytest.raises(InputError, match=r"other seed, .*width|other width.*seed|seed"):
+        train(replace(TINY, seed=9, checkpoint=path))
+
+
+def test_averaged_weights_are_masked_by_the_topology():
+    run = train(replace(TINY, method="rigl", ema=0.9))
+    assert run.masking is not None
+    for name, mask in run.masking.masks.items():
+        assert not run.network.get_parameter(name)[~mask].any()
+
+
+def test_fewer_training_images_leave_the_number_of_steps():
+    whole, part = (train(replace(TINY, share=share)) for share in (1.0, 0.05))
+    assert len(part.labels) == 50 and part.progress.steps == whole.progress.steps == 20
+
+
+def test_time_budget_leaves_fewer_epochs():
+    lines: list[str] = []
+    run = train(replace(TINY, epochs=10_000, time_budget=1.0), lines.append)
+    assert run.progress.epochs < 10_000 and "a budget of 1 s holds" in lines[0]
+    assert len(run.progress.held_out) == run.progress.epochs
+
+
+def test_divergence_names_step_rate_and_checkpoint(tmp_path):
+    config = replace(TINY, learning_rate=1e30, checkpoint=tmp_path / "run.pt")
+    with pytest.raises(InputError, match=r"loss is (nan|inf) at step \d+, at a learning rate of .*no checkpoint"):
+        train(config)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "rig"}, "'rig'.*'rigl'"),
+        ({"sparsity": 1.0}, r"1\.0.*\[0, 1\)"),
+        ({"sparsity": -0.1}, r"-0\.1.*\[0, 1\)"),
+        ({"pattern": "block-4x2"}, "did you mean 'block-4x1'"),
+        ({"method": "wired"}, "'inception'"),
+        ({"method": "srigl"}, "'fan-in'"),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"share": 0.0}, "share is 0"),
+        ({"data": "digit"}, "did you mean 'digits'"),
+    ],
+)
+def test_bad_values_are_named(change, message):
+    with pytest.raises(InputError, match=message):
+        replace(TINY, **change)
+
+
+def test_two_of_four_and_blocks(tmp_path):
+    halves = train(replace(TINY, method="rigl", pattern="2:4", sparsity=0.5, epochs=1)).masking
+    assert halves is not None
+    for mask in halves.masks.values():
+        assert (mask.flatten(1).reshape(-1, 4).sum(1) == 2).all()
+    blocks = train(replace(TINY, method="rigl", pattern="block-4x1", epochs=1)).masking
+    assert blocks is not None
+    for mask in blocks.masks.values():
+        rows = mask.flatten(1)[: len(mask) // 4 * 4]
+        assert (rows.reshape(-1, 4, rows.shape[1]).sum(1) % 4 == 0).all()

@@ -1,0 +1,1 @@
+"""Sparse convolutional networks for image classification."""

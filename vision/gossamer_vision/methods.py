@@ -1,0 +1,94 @@
+"""The methods: for each, what is pruned and when, and how the topology moves while the network trains."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gossamer as gs
+from gossamer.dynamic import SET
+from gossamer.masking import Masking
+from gossamer.patterns import Pattern
+
+ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to a network; `before` and `after` name the score by which it is pruned before or after its training."""
+
+    title: str
+    before: str | None = None
+    after: str | None = None
+    moves: Callable[..., SET] | None = None
+    distribution: str = "erk"
+    fine_tunes: bool = False
+    rewinds: bool = False
+    starts_at: float | None = None
+    """the sparsity to start from, where it rises to the one asked"""
+
+    @property
+    def masked(self) -> bool:
+        """Whether the network is sparse by masks."""
+        return bool(self.before or self.after)
+
+
+METHODS: dict[str, Method] = {
+    "dense": Method("every weight trained"),
+    "small-dense": Method("dense, so narrow that it has as many parameters as the sparse ones have non-zeros"),
+    "wired": Method("dense, each path of the Inception-style network wired to a few channels"),
+    "magnitude": Method("pruned by magnitude after training", after="magnitude", distribution="global"),
+    "magnitude-finetune": Method("then trained again", after="magnitude", distribution="global", fine_tunes=True),
+    "random-pruned": Method("pruned at random after training", after="random"),
+    "random-finetune": Method("then trained again", after="random", fine_tunes=True),
+    "lottery": Method("pruned in rounds, rewound after each", after="magnitude", distribution="global", rewinds=True),
+    "static-random": Method("random topology that stays", before="random"),
+    "snip": Method("SNIP's topology, kept", before="snip", distribution="global"),
+    "grasp": Method("GraSP's topology, kept", before="grasp", distribution="global"),
+    "synflow": Method("SynFlow's topology, kept", before="synflow", distribution="global"),
+    "gmp": Method("gradual magnitude pruning", "magnitude", moves=gs.GMP, distribution="global", starts_at=0.0),
+    "set": Method("sparse evolutionary training", "random", moves=gs.SET),
+    "rigl": Method("RigL", "random", moves=gs.RigL),
+    "granet": Method("GraNet", "random", moves=gs.GraNet, distribution="global", starts_at=0.5),
+    "srigl": Method("structured RigL, constant fan-in", "random", moves=gs.SRigL),
+}
+
+PATTERNS: dict[str, Pattern] = {
+    "unstructured": gs.Unstructured(),
+    "block-4x1": gs.Block(4, 1),
+    "2:4": gs.NofM(2, 4),
+    "1:4": gs.NofM(1, 4),
+    "1:8": gs.NofM(1, 8),
+    "1:16": gs.NofM(1, 16),
+    "fan-in": gs.FanIn(),
+    "channel": gs.Channel(),
+}
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """One training by the one-cycle schedule: `epochs` long, after pruning to `sparsity` where that is not None."""
+
+    epochs: int
+    sparsity: float | None = None
+    rewound: bool = False
+
+
+def cycles(method: Method, sparsity: float, epochs: int, fine_tune: int, pattern: Pattern) -> list[Cycle]:
+    """The trainings that make up a method, in their order; the last may be no longer than its pruning."""
+    if method.before:
+        return [Cycle(epochs, sparsity if method.starts_at is None else min(sparsity, method.starts_at))]
+    if not method.after:
+        return [Cycle(epochs)]
+    if method.rewinds:
+        rounds = ROUNDS if pattern.density is None else 1
+        steps = [1 - (1 - sparsity) ** (k / rounds) for k in range(1, rounds + 1)]
+        return [Cycle(epochs), *(Cycle(epochs, step, rewound=True) for step in steps)]
+    return [Cycle(epochs), Cycle(fine_tune if method.fine_tunes else 0, sparsity)]
+
+
+def movement(method: Method, masking: Masking, sparsity: float, steps: int, every: int, **options: Any) -> SET | None:
+    """What moves the topology during a training of that many steps, its last quarter left in peace."""
+    if method.moves is None:
+        return None
+    target = () if method.starts_at is None else (sparsity,)
+    return method.moves(masking, *target, every=every, until=max(1, steps * 3 // 4), **options)

@@ -1,0 +1,122 @@
+"""Readers of image files: idx, CIFAR's pickles (without running what is in them), and folders of pictures."""
+
+import gzip
+import io
+import pickle
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import v2
+
+from gossamer import InputError
+
+IDX_BYTES = 0x08
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
+
+
+def idx(path: Path) -> Tensor:
+    """The tensor of bytes in an idx file, gzipped or not (LeCun's format: 0, 0, type, rank, sizes, then the bytes)."""
+    remedy = "Fetch the file again."
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path} cannot be read: {error}. {remedy}") from error
+    if len(content) < 4 or content[:3] != bytes((0, 0, IDX_BYTES)):
+        raise InputError(
+            f"{path} is no idx file of bytes: it begins with {content[:4].hex(' ') or 'nothing'}. {remedy}"
+        )
+    rank = content[3]
+    sizes = [int.from_bytes(content[4 + 4 * i : 8 + 4 * i], "big") for i in range(rank)]
+    expected = 4 + 4 * rank + int(np.prod(sizes, dtype=np.float64))
+    if len(content) != expected:
+        raise InputError(f"{path} has {len(content)} bytes where its header promises {expected}. {remedy}")
+    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(sizes).copy())
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Unpickles NumPy arrays, containers, text and numbers; anything that could run code is refused."""
+
+    allowed = frozenset(
+        (module, name)
+        for module in ("numpy.core.multiarray", "numpy._core.multiarray", "numpy")
+        for name in ("_reconstruct", "ndarray", "dtype")
+    ) | {("_codecs", "encode")}
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self.allowed:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no CIFAR file needs")
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def cifar(path: Path) -> dict[str, Any]:
+    """The dictionary in one of CIFAR's pickles, its keys as text; arrays and plain values alone are unpickled."""
+    try:
+        found = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="bytes").load()
+        return {key.decode() if isinstance(key, bytes) else key: value for key, value in found.items()}
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        KeyError,
+        pickle.UnpicklingError,
+    ) as e:
+        raise InputError(f"{path} is no file of CIFAR's: {e}. Fetch the data set again.") from e
+
+
+def picture(path: Path, size: int, channels: int = 3) -> Tensor:
+    """A picture of any size and mode as bytes [channels, size, size]; transparent parts on white.
+
+    The shorter side is brought to `size` and the middle cut out. Raises `InputError` where it cannot be decoded.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            if image.mode.startswith("I") or image.mode == "F":  # PIL clips these to 255; scale them by their range
+                values = np.asarray(image, np.float64)
+                top = values.max() if image.mode == "F" else 65535.0
+                image = Image.fromarray((values.clip(0, top) / (top or 1) * 255).astype(np.uint8))
+            if "A" in image.getbands() or "transparency" in image.info:
+                layer = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+            array = np.array(image.convert("RGB" if channels == 3 else "L"))
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"{path} is no picture that can be read ({error}). Convert it to PNG, or leave it out."
+        ) from error
+    pixels = torch.from_numpy(array).reshape(*array.shape[:2], channels).permute(2, 0, 1)
+    return v2.functional.center_crop(v2.functional.resize(pixels, [size], antialias=True), [size, size])
+
+
+def pictures(folder: Path, size: int) -> tuple[Tensor, Tensor, tuple[str, ...], list[Path]]:
+    """A folder with one subfolder of pictures a class: bytes [n, 3, size, size], labels, classes and what was skipped.
+
+    A picture that cannot be decoded is skipped and named in the last. Raises `InputError` where nothing is left.
+    """
+    classes = tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir()))
+    images, labels, skipped = [], [], []
+    for label, name in enumerate(classes):
+        for path in sorted(_pictures_below(folder / name)):
+            try:
+                images.append(picture(path, size))
+                labels.append(label)
+            except InputError:
+                skipped.append(path)
+    if len(set(labels)) < 2:
+        raise InputError(
+            f"{folder} holds readable pictures of {len(set(labels))} classes ({len(skipped)} files cannot be read); "
+            "it needs one subfolder of pictures for each of two or more classes."
+        )
+    return torch.stack(images), torch.tensor(labels), classes, skipped
+
+
+def _pictures_below(folder: Path) -> Iterable[Path]:
+    return (path for path in folder.rglob("*") if path.suffix.lower() in PICTURES and path.is_file())

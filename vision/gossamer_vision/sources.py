@@ -1,0 +1,178 @@
+"""Where images come from: for each data set its reader from a folder, and what downloads it where there is none."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor
+from torchvision import datasets
+
+from gossamer import InputError
+from gossamer_vision import readers
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images as bytes [n, channels, height, width] and their labels [n]."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: Tensor) -> "Part":
+        """The examples of these indices."""
+        return Part(self.images[indices], self.labels[indices])
+
+
+@dataclass(frozen=True)
+class Raw:
+    """What a source gives: the part to train and choose on, the test part where it has one, and the classes."""
+
+    train: Part
+    test: Part | None
+    classes: tuple[str, ...]
+    skipped: tuple[Path, ...] = ()
+
+
+Reader = Callable[[Path, int], Raw]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set: `read(folder, image size)`, and the `fetch(folder)` that fills a folder where the user names none.
+
+    `size` is the side to which images are brought; `held_out` and `test` (where the source has no test part of its
+    own) are numbers of examples, or shares of them where below 1; `flips` says that a mirrored image is as good.
+    """
+
+    read: Reader
+    fetch: Callable[[Path], object] | None = None
+    size: int = 28
+    held_out: float = 0.1
+    test: float = 0.2
+    flips: bool = False
+
+
+def file(folder: Path, subfolders: Sequence[str], name: str, remedy: str) -> Path:
+    """The file of that name, or its gzipped twin, in the folder or one of its subfolders."""
+    for home in (folder, *(folder / sub for sub in subfolders)):
+        for found in (home / name, home / f"{name}.gz"):
+            if found.is_file():
+                return found
+    held = ", ".join(sorted(entry.name for entry in folder.iterdir())[:5]) or "nothing"
+    raise InputError(f"{folder} holds no {name} (it holds {held}). {remedy}")
+
+
+def digits(_: Path, size: int) -> Raw:
+    """scikit-learn's 1,797 handwritten digits of 8×8 pixels and 17 grey levels (Alpaydin & Kaynak 1998)."""
+    found: Any = load_digits()
+    images = torch.from_numpy((found.images * 255 / 16).round()).to(torch.uint8)[:, None]
+    return Raw(Part(images, torch.from_numpy(found.target).long()), None, tuple("0123456789"))
+
+
+def idx(kind: type[datasets.MNIST]) -> Reader:
+    """Four idx files, gzipped or not, in the folder or where torchvision keeps them in it."""
+    name = kind.__name__
+    remedy = f"Fetch the four idx files of {name}, or leave out --data-dir to download them."
+
+    def part(folder: Path, prefix: str) -> Part:
+        images, labels = (
+            readers.idx(file(folder, (f"{name}/raw", "raw"), f"{prefix}-{rest}", remedy))
+            for rest in ("images-idx3-ubyte", "labels-idx1-ubyte")
+        )
+        if images.dim() != 3 or labels.dim() != 1 or len(images) != len(labels) or not len(labels):
+            shapes = f"images of shape {tuple(images.shape)} and labels of shape {tuple(labels.shape)}"
+            raise InputError(f"{folder} has for {prefix} {shapes}, which are of no one data set. {remedy}")
+        if int(labels.max()) >= len(kind.classes):
+            raise InputError(f"{folder} has the label {int(labels.max())}; {name} has {len(kind.classes)} classes.")
+        return Part(images[:, None], labels.long())
+
+    classes = tuple(str(label) for label in kind.classes)
+    return lambda folder, size: Raw(part(folder, "train"), part(folder, "t10k"), classes)
+
+
+def cifar(kind: type[datasets.CIFAR10]) -> Reader:
+    """CIFAR's pickles, in the folder or where torchvision unpacks them in it; nothing in them is run."""
+    remedy = f"Fetch the Python version of {kind.__name__}, or leave out --data-dir to download it."
+
+    def read(folder: Path, name: str) -> dict[str, Any]:
+        return readers.cifar(file(folder, (kind.base_folder,), name, remedy))
+
+    def part(folder: Path, files: Sequence[Sequence[str]]) -> Part:
+        batches = [read(folder, name) for name, _ in files]
+        try:
+            images = torch.cat([torch.from_numpy(batch["data"]).reshape(-1, 3, 32, 32) for batch in batches])
+            labels = torch.tensor([label for batch in batches for label in batch.get("labels") or batch["fine_labels"]])
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise InputError(f"{folder} holds no batches of {kind.__name__} ({error}). {remedy}") from error
+        if images.dtype != torch.uint8 or len(images) != len(labels):
+            raise InputError(f"{folder} has {len(images)} images of {images.dtype} for {len(labels)} labels. {remedy}")
+        return Part(images, labels)
+
+    def whole(folder: Path, size: int) -> Raw:
+        names = read(folder, str(kind.meta["filename"])).get(str(kind.meta["key"]), [])
+        classes = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)
+        return Raw(part(folder, kind.train_list), part(folder, kind.test_list), classes)
+
+    return whole
+
+
+def svhn(folder: Path, size: int) -> Raw:
+    """Street View House Numbers (Netzer et al. 2011), in its two .mat files."""
+    remedy = "Fetch SVHN's cropped digits, or leave out --data-dir to download them."
+
+    def part(split: str) -> Part:
+        path = file(folder, (), f"{split}_32x32.mat", remedy)
+        try:
+            found = datasets.SVHN(str(folder), split)
+        except Exception as error:  # torchvision and SciPy raise many kinds on a damaged file
+            raise InputError(f"{path} cannot be read ({error}). {remedy}") from error
+        return Part(torch.from_numpy(found.data), torch.from_numpy(found.labels).long())
+
+    return Raw(part("train"), part("test"), tuple("0123456789"))
+
+
+def folders(path: Path, size: int) -> Raw:
+    """Pictures in PATH/train/CLASS/ and PATH/test (or val)/CLASS/, or in PATH/CLASS/ where no part is set aside."""
+    if not (path / "train").is_dir():
+        images, labels, classes, skipped = readers.pictures(path, size)
+        return Raw(Part(images, labels), None, classes, tuple(skipped))
+    homes = [path / name for name in ("test", "val") if (path / name).is_dir()]
+    if not homes:
+        raise InputError(f"{path} has a folder 'train' but neither 'test' nor 'val' beside it; add one.")
+    images, labels, classes, skipped = readers.pictures(path / "train", size)
+    others, targets, names, more = readers.pictures(homes[0], size)
+    if names != classes:
+        odd = ", ".join(sorted(set(names) ^ set(classes)))
+        raise InputError(f"{path / 'train'} and {homes[0]} differ in the classes {odd}; give both the same subfolders.")
+    return Raw(Part(images, labels), Part(others, targets), classes, (*skipped, *more))
+
+
+def imagenette(path: Path, size: int) -> Raw:
+    """Ten classes of ImageNet, the version of 160 pixels, as it unpacks (Howard 2019)."""
+    inner = path / "imagenette2-160"
+    return folders(inner if inner.is_dir() else path, size)
+
+
+def by(kind: Callable[..., object], *options: dict[str, Any]) -> Callable[[Path], object]:
+    """Downloads by torchvision's own class, once with each set of options."""
+    return lambda folder: [kind(str(folder), download=True, **chosen) for chosen in options or ({},)]
+
+
+SVHN_PARTS = ({"split": "train"}, {"split": "test"})
+SOURCES: dict[str, Source] = {
+    "digits": Source(digits, size=16, held_out=297, test=500),
+    "mnist": Source(idx(datasets.MNIST), by(datasets.MNIST), held_out=5000),
+    "fashion-mnist": Source(idx(datasets.FashionMNIST), by(datasets.FashionMNIST), held_out=5000, flips=True),
+    "kmnist": Source(idx(datasets.KMNIST), by(datasets.KMNIST), held_out=5000),
+    "cifar-10": Source(cifar(datasets.CIFAR10), by(datasets.CIFAR10), size=32, held_out=5000, flips=True),
+    "cifar-100": Source(cifar(datasets.CIFAR100), by(datasets.CIFAR100), size=32, held_out=5000, flips=True),
+    "svhn": Source(svhn, by(datasets.SVHN, *SVHN_PARTS), size=32, held_out=5000),
+    "imagenette": Source(imagenette, by(datasets.Imagenette, {"size": "160px"}), size=128, flips=True),
+    "folder": Source(folders, size=64, flips=True),
+}
