@@ -134,13 +134,18 @@ def read(folder: Path, domain: str | None = None) -> list[Result]:
 
 
 def beside_dense(results: list[Result]) -> list[Result]:
-    """The same results, each with the value and latency of the dense run of its domain, data and seed filled in."""
-    dense = {(r.domain, r.data, r.seed): r for r in results if r.method == "dense"}
+    """The same results, each with the value and latency of its dense twin filled in, where there is one.
+
+    The twin is the run of the method `dense` on the same data and seed whose configuration has most in common.
+    """
+    dense = [result for result in results if result.config.get("method") == "dense"]
 
     def filled(result: Result) -> Result:
-        twin = dense.get((result.domain, result.data, result.seed))
-        if twin is None:
+        place = (result.domain, result.data, result.seed)
+        twins = [twin for twin in dense if (twin.domain, twin.data, twin.seed) == place]
+        if not twins:
             return result
+        twin = max(twins, key=lambda twin: sum(result.config.get(name) == value for name, value in twin.config.items()))
         return dataclasses.replace(result, dense_value=twin.value, dense_latency_ms=twin.latency_ms)
 
     return [filled(result) for result in results]

@@ -89,6 +89,14 @@ def test_the_score_is_one_at_dense_and_zero_at_the_floor():
     assert filled[1].dense_value == 0.9
 
 
+def test_the_dense_twin_is_the_one_with_most_in_common():
+    def run(method, value, width):
+        return result(method, value, config={"method": method, "width": width})
+
+    filled = results.beside_dense([run("dense", 0.9, 8), run("dense", 0.7, 2), run("sparse", 0.6, 2)])
+    assert [r.dense_value for r in filled] == [0.9, 0.7, 0.7]
+
+
 def test_rows_join_seeds_and_put_dense_first():
     found = compare.rows(
         [result("b", 0.7), result("a", 0.8), result("a", 0.6, seed=2), result(), result(value=0.7, seed=2)]
