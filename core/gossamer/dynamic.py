@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gossamer.errors import InputError
-from gossamer.masking import Masking
+from gossamer.masking import Masking, distributed
 from gossamer.patterns import FanIn, best, best_of_rows
 from gossamer.schedules import Schedule, cosine
 from gossamer.schedules import schedule as find_schedule
@@ -74,7 +74,7 @@ class SET:
 
     def move(self, name: str, count: int) -> Tensor:
         """One layer's new mask of `count` weights."""
-        mask, pattern = self.masking.masks[name], self.masking.pattern
+        mask, pattern = self.masking.parts[name].mask, self.masking.pattern
         moving = self.moving(name, count)
         drop = self.drop_scores(name).masked_fill(~mask, -torch.inf)
         kept = pattern.mask(drop, min(count - moving, int(mask.sum()))) & mask
@@ -82,7 +82,7 @@ class SET:
 
     def moving(self, name: str, count: int) -> int:
         """How many of a layer's `count` weights move."""
-        return round(self.moving_share() * count) if self.masking.weights[name].requires_grad else 0
+        return round(self.moving_share() * count) if self.masking.parts[name].parameter.requires_grad else 0
 
     def moving_share(self) -> float:
         """The drop fraction now, decayed by a cosine (Evci et al. 2020)."""
@@ -94,12 +94,12 @@ class SET:
 
     def drop_scores(self, name: str) -> Tensor:
         """What keeps a living weight alive: its magnitude."""
-        return self.masking.weights[name].detach().abs()
+        return self.masking.parts[name].weight.detach().abs()
 
     def grow_scores(self, name: str) -> Tensor:
         """What wakes a dead weight: chance."""
-        weight = self.masking.weights[name]
-        return torch.rand(weight.shape, generator=self.generator).to(weight.device)
+        part = self.masking.parts[name]
+        return torch.rand(part.mask.shape, generator=self.generator).to(part.parameter.device)
 
     def observe(self) -> None:
         """Look at a step that is done, before the topology moves."""
@@ -123,7 +123,7 @@ class SET:
 
     def _collect(self) -> None:
         """Ask for dense gradients in the next step where it needs them, and only there."""
-        self.masking.dense_gradients = {} if self.collects(self.seen + 1) else None
+        self.masking.collect(self.collects(self.seen + 1))
 
 
 class RigL(SET):
@@ -137,17 +137,17 @@ class RigL(SET):
 
     def gradient(self, name: str) -> Tensor:
         """The dense gradient of the step just done, of the weight's shape, averaged over the processes."""
-        gradients = self.masking.dense_gradients or {}
-        if name not in gradients:
+        gradient = self.masking.parts[name].gradient
+        if gradient is None:
             raise InputError(
                 f"{name} got no gradient in the step before this update; exclude it or use it in the loss."
             )
-        return averaged(gradients[name])
+        return averaged(gradient)
 
 
 def averaged(tensor: Tensor) -> Tensor:
     """The mean of a tensor over the processes, so that every rank grows the same weights."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if distributed():
         torch.distributed.all_reduce(tensor := tensor.clone())
         tensor /= torch.distributed.get_world_size()
     return tensor
@@ -174,9 +174,10 @@ class SNFS(RigL):
 
     def observe(self) -> None:
         """Update the averages; a resumed run finds them in the state dict."""
-        for name, gradient in (self.masking.dense_gradients or {}).items():
-            average = self.averages.setdefault(name, torch.zeros_like(gradient))
-            average.mul_(self.momentum).add_(gradient, alpha=1 - self.momentum)
+        for name, part in self.masking.parts.items():
+            if part.gradient is not None:
+                average = self.averages.setdefault(name, torch.zeros_like(part.gradient))
+                average.mul_(self.momentum).add_(part.gradient, alpha=1 - self.momentum)
 
     def gradient(self, name: str) -> Tensor:
         """The gradient's running average."""
@@ -189,18 +190,20 @@ class SNFS(RigL):
         rooms, kept, means = {}, {}, {}
         for name, mask in self.masking.masks.items():
             alive = int(mask.sum())
-            frozen = not self.masking.weights[name].requires_grad
-            self.averages |= {} if frozen else {name: averaged(self.gradient(name))}
-            rooms[name] = alive if frozen else mask.numel()
-            kept[name] = alive - super().moving(name, alive)
-            means[name] = float(self.gradient(name)[mask].abs().mean()) if alive and not frozen else 0.0
+            moving = super().moving(name, alive)
+            if moving:
+                self.averages[name] = averaged(self.gradient(name))
+            shares = moving and name in self.masking.pruned(self.masking.parts)
+            rooms[name] = mask.numel() if shares else alive
+            kept[name] = alive - moving if shares else alive
+            means[name] = float(self.averages[name][mask].abs().mean()) if shares else 0.0
         asked = sum(self.masking.counts.values())
         self.masking.counts = share(asked - sum(kept.values()), kept, means, rooms)
         return self.masking.counts
 
     def moving(self, name: str, count: int) -> int:
         """What the layer will have beyond the survivors of what it has."""
-        alive = int(self.masking.masks[name].sum())
+        alive = int(self.masking.parts[name].mask.sum())
         return max(0, count - alive + super().moving(name, alive))
 
     def state_dict(self) -> dict[str, Any]:
@@ -209,8 +212,8 @@ class SNFS(RigL):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """With the averages, on the weights' devices."""
-        weights = self.masking.weights
-        self.averages = {name: average.to(weights[name], copy=True) for name, average in state["averages"].items()}
+        parts, averages = self.masking.parts, state["averages"]
+        self.averages = {name: a.to(parts[name].parameter.device, copy=True) for name, a in averages.items()}
         super().load_state_dict(state)
 
 
@@ -262,7 +265,7 @@ class GraNet(RigL):
         progress = min(1.0, self.seen / last)
         done = self.schedule(progress) if progress < 1 else 1.0
         now = self.initial + (self.sparsity - self.initial) * done if done < 1 else self.sparsity
-        magnitudes = {name: weight.detach().abs() for name, weight in self.masking.weights.items()}
+        magnitudes = {name: weight.detach().abs() for name, weight in self.masking.pruned(self.masking.weights).items()}
         self.masking.counts = self.masking.distribute(now, self.masking.alive(magnitudes))
         return self.masking.counts
 
@@ -306,9 +309,9 @@ class SRigL(RigL):
 
     def move(self, name: str, count: int) -> Tensor:
         """One layer's new mask: equally many weights in every neuron that is not ablated."""
-        moving, mask = self.moving(name, count), self.masking.masks[name].flatten(1)
+        moving, mask = self.moving(name, count), self.masking.parts[name].mask.flatten(1)
         if not moving:
-            return self.masking.masks[name]
+            return self.masking.parts[name].mask
         rows, columns = mask.shape
         magnitude = self.drop_scores(name).flatten(1).masked_fill(~mask, -torch.inf)
         gradient = self.grow_scores(name).flatten(1)

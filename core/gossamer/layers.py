@@ -10,6 +10,7 @@ from torch.nn.parameter import is_lazy
 
 from gossamer.errors import InputError
 from gossamer.patterns import Channel, Pattern
+from gossamer.weights import stores_sparsely
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -31,6 +32,8 @@ def weights_of(module: nn.Module) -> list[str]:
     if isinstance(module, nn.MultiheadAttention):
         names = ["in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"]
         return [name for name in names if getattr(module, name) is not None]
+    if stores_sparsely(module):
+        return ["weight"]
     if isinstance(module, nn.RNNBase):
         return [name for name, _ in module.named_parameters(recurse=False) if name.startswith("weight_")]
     return []
@@ -54,10 +57,11 @@ def find_layers(
     first_convolution = True
     for name, module in model.named_modules():
         for own in weights_of(module):
-            weight = getattr(module, own)
-            if id(weight) in seen:
+            sparse, weight = stores_sparsely(module), getattr(module, own)
+            identity = id(module if sparse else weight)
+            if identity in seen:
                 continue
-            seen.add(id(weight))
+            seen.add(identity)
             parameter = f"{name}.{own}" if name else own
             if is_lazy(weight):
                 raise InputError(f"{parameter} has no shape yet; run one batch through the model first.")
@@ -71,7 +75,7 @@ def find_layers(
                 reason = "not included"
             if matching(name, exclude):
                 reason = "excluded"
-            if module._parameters.get(own) is None:
+            if not sparse and module._parameters.get(own) is None:
                 reason = "parametrized: not a parameter of its own"
             first_convolution &= not isinstance(module, CONVOLUTIONS)
             found.append(Layer(name, parameter, weight.shape, reason))

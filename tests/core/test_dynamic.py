@@ -132,7 +132,7 @@ def test_dense_gradients_are_kept_only_for_an_update_that_is_due() -> None:
     kept = []
     for _ in range(9):
         give(masking, {"0.weight": torch.tensor(GRADIENT)})
-        kept.append(masking.dense_gradients is not None)
+        kept.append(masking.parts["0.weight"].gradient is not None)
         dead = ~masking.masks["0.weight"]
         assert not masking.weights["0.weight"].grad[dead].any()
         method.step()
@@ -155,7 +155,7 @@ def test_a_layer_without_gradient_is_named() -> None:
     method = gs.RigL(masking, every=1, until=9)
     model[0](torch.ones(4)).sum().backward()
     optimizer.step()
-    with pytest.raises(gs.InputError, match="1.weight got no gradient in the step before this update"):
+    with pytest.raises(gs.InputError, match=r"1\.weight got no gradient in the step"):
         method.step()
 
 
