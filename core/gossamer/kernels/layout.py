@@ -48,26 +48,28 @@ class Layout:
         if flat.dtype != np.float32 or flat.ndim != 1 or flat.size < self.size:
             raise ValueError(f"flat must hold at least {self.size} float32, not {flat.size} {flat.dtype}")
         strides = tuple(4 * s for s in (c * self.plane, self.plane, self.pitch, 1))
-        interior = _Interior((n, c, h, w), np.float32, flat[: self.size], 4 * self.offset, strides)
-        interior.layout = self
-        return interior.view(np.ndarray)
+        return np.asarray(_Interior(self, flat[self.offset : self.size], strides))
 
 
-class _Interior(np.ndarray):
+class _Interior:
     """The base of every view into an interior: it remembers the layout."""
 
-    layout: Layout
+    def __init__(self, layout: Layout, flat: np.ndarray, strides: tuple[int, ...]):
+        self.layout, self.flat = layout, flat
+        self.__array_interface__ = flat.__array_interface__ | {"shape": layout.shape, "strides": strides}
 
 
 def halo(x: np.ndarray) -> tuple[int, int] | None:
     """The zero rows and columns around every image of x (N, C, H, W), or None unless x is whole images of a `Layout`."""
-    base = x.base
+    base: object = x
     while base is not None and not isinstance(base, _Interior):
         base = getattr(base, "base", None)
-    if base is None or x.shape[2:] != base.shape[2:] or x.strides[2:] != base.strides[2:]:
+    if base is None:
         return None
-    whole = (x.ctypes.data - base.ctypes.data) % base.strides[1] == 0 and x.strides[1] % base.strides[1] == 0
-    return base.layout.halo if whole else None
+    layout, begin = base.layout, base.flat.ctypes.data
+    whole = (x.ctypes.data - begin) % (4 * layout.plane) == 0 and x.strides[1] % (4 * layout.plane) == 0
+    same = x.shape[2:] == layout.shape[2:] and x.strides[2] == 4 * layout.pitch
+    return layout.halo if whole and same else None
 
 
 def aligned(size: int) -> np.ndarray:

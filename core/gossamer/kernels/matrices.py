@@ -2,6 +2,7 @@
 
 from enum import IntEnum, auto
 
+from numba import njit
 from numba.core.types import int64, void
 
 from gossamer.kernels.compiled import entry
@@ -62,11 +63,22 @@ def products(table, worker, first, last):
 @entry(void(int64, int64, int64, int64, int64, int64))
 def transpose(source, pitch, target, target_pitch, rows, columns):
     """Copy rows × columns floats to columns × rows; the pitches are bytes from row to row."""
-    for i in range(0, rows, LANES):
+    if target_pitch > pitch:  # walk along the rows that lie farther apart
         for j in range(0, columns, LANES):
-            if i + LANES <= rows and j + LANES <= columns:
-                square(source + i * pitch + j * 4, pitch, target + j * target_pitch + i * 4, target_pitch)
-            else:
-                for k in range(i, min(i + LANES, rows)):
-                    for m in range(j, min(j + LANES, columns)):
-                        poke(target + m * target_pitch + k * 4, float32_at(source + k * pitch, m))
+            for i in range(0, rows, LANES):
+                corner(source, pitch, target, target_pitch, rows, columns, i, j)
+    else:
+        for i in range(0, rows, LANES):
+            for j in range(0, columns, LANES):
+                corner(source, pitch, target, target_pitch, rows, columns, i, j)
+
+
+@njit
+def corner(source, pitch, target, target_pitch, rows, columns, i, j):
+    """Transpose the square at row i and column j, or what there is of it."""
+    if i + LANES <= rows and j + LANES <= columns:
+        square(source + i * pitch + j * 4, pitch, target + j * target_pitch + i * 4, target_pitch)
+    else:
+        for k in range(i, min(i + LANES, rows)):
+            for m in range(j, min(j + LANES, columns)):
+                poke(target + m * target_pitch + k * 4, float32_at(source + k * pitch, m))

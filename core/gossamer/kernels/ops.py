@@ -10,6 +10,7 @@ from collections import OrderedDict
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from gossamer.kernels.target import available
 
@@ -67,9 +68,13 @@ def dense(values: Tensor, positions: Tensor, shape: list[int]) -> Tensor:
     return weight
 
 
-@torch.library.custom_op("gossamer::linear", mutates_args=())
 def linear(x: Tensor, values: Tensor, positions: Tensor, bias: Tensor | None, outputs: int) -> Tensor:
     """x (…, I) times the transpose of the weight (outputs, I), plus bias (outputs,)."""
+    traced = torch.compiler.is_compiling()
+    return (_linear if traced else _Linear.apply)(x, values, positions, bias, outputs)
+
+
+def _multiply(x, values, positions, bias, outputs):
     if not in_kernels(x, values, bias):
         return F.linear(x, dense(values, positions, [outputs, x.shape[-1]]), bias)
     from gossamer.kernels import training
@@ -81,15 +86,17 @@ def linear(x: Tensor, values: Tensor, positions: Tensor, bias: Tensor | None, ou
     return y
 
 
-@linear.register_fake
+@torch.library.custom_op("gossamer::linear", mutates_args=())
+def _linear(x: Tensor, values: Tensor, positions: Tensor, bias: Tensor | None, outputs: int) -> Tensor:
+    return _multiply(x, values, positions, bias, outputs)
+
+
+@_linear.register_fake
 def _(x, values, positions, bias, outputs):
     return x.new_empty(*x.shape[:-1], outputs)
 
 
-@torch.library.custom_op("gossamer::linear_backward", mutates_args=())
-def linear_backward(
-    gradient: Tensor, x: Tensor, values: Tensor, positions: Tensor, to_x: bool, to_values: bool
-) -> tuple[Tensor, Tensor]:
+def _multiply_back(gradient, x, values, positions, to_x, to_values):
     """The gradients to `linear`'s input and values, each empty unless asked for."""
     outputs, inputs = gradient.shape[-1], x.shape[-1]
     if not in_kernels(x, values, gradient):
@@ -114,29 +121,44 @@ def linear_backward(
     return back, grown
 
 
-@linear_backward.register_fake
+@torch.library.custom_op("gossamer::linear_backward", mutates_args=())
+def _linear_backward(
+    gradient: Tensor, x: Tensor, values: Tensor, positions: Tensor, to_x: bool, to_values: bool
+) -> tuple[Tensor, Tensor]:
+    return _multiply_back(gradient, x, values, positions, to_x, to_values)
+
+
+@_linear_backward.register_fake
 def _(gradient, x, values, positions, to_x, to_values):
     return x.new_empty(x.shape if to_x else 0), values.new_empty(values.shape if to_values else 0)
 
 
 def _linear_context(ctx, inputs, output):
-    x, values, positions, bias, _ = inputs
-    ctx.save_for_backward(x, values, positions)
-    ctx.biased = bias is not None
+    ctx.save_for_backward(*inputs[:3])
 
 
-def _linear_gradient(ctx, gradient):
-    x, values, positions = ctx.saved_tensors
-    to_x, to_values = ctx.needs_input_grad[:2]
-    back, grown = linear_backward(gradient, x, values, positions, to_x, to_values)
-    bias = gradient.flatten(0, -2).sum(0) if ctx.needs_input_grad[3] else None
-    return back if to_x else None, grown if to_values else None, None, bias, None
+def _linear_gradient(ctx, gradient, back=_linear_backward):
+    to_x, to_values, _, to_bias = ctx.needs_input_grad[:4]
+    x, values = back(gradient, *ctx.saved_tensors, to_x, to_values)
+    bias = gradient.flatten(0, -2).sum(0) if to_bias else None
+    return x if to_x else None, values if to_values else None, None, bias, None
 
 
-linear.register_autograd(_linear_gradient, setup_context=_linear_context)
+_linear.register_autograd(_linear_gradient, setup_context=_linear_context)
 
 
-@torch.library.custom_op("gossamer::convolution", mutates_args=())
+class _Linear(torch.autograd.Function):
+    """The operator without the dispatcher, which costs more than a small layer."""
+
+    forward = staticmethod(_multiply)
+    setup_context = staticmethod(_linear_context)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        return _linear_gradient(ctx, gradient, _multiply_back)
+
+
 def convolution(
     x: Tensor,
     values: Tensor,
@@ -149,6 +171,11 @@ def convolution(
     groups: int,
 ) -> Tensor:
     """The convolution of x (N, I, H, W) with a weight of `shape` (O, I/groups, KH, KW), plus bias (O,)."""
+    run = _convolution if torch.compiler.is_compiling() else _Convolution.apply
+    return run(x, values, positions, bias, shape, stride, padding, dilation, groups)
+
+
+def _convolve(x, values, positions, bias, shape, stride, padding, dilation, groups):
     if not in_kernels(x, values, bias):
         return F.conv2d(x, dense(values, positions, shape), bias, stride, padding, dilation, groups)
     from gossamer.kernels import training
@@ -160,7 +187,22 @@ def convolution(
     return y
 
 
-@convolution.register_fake
+@torch.library.custom_op("gossamer::convolution", mutates_args=())
+def _convolution(
+    x: Tensor,
+    values: Tensor,
+    positions: Tensor,
+    bias: Tensor | None,
+    shape: list[int],
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    groups: int,
+) -> Tensor:
+    return _convolve(x, values, positions, bias, shape, stride, padding, dilation, groups)
+
+
+@_convolution.register_fake
 def _(x, values, positions, bias, shape, stride, padding, dilation, groups):
     size = [
         (n + 2 * p - d * (k - 1) - 1) // s + 1
@@ -169,20 +211,7 @@ def _(x, values, positions, bias, shape, stride, padding, dilation, groups):
     return x.new_empty(x.shape[0], shape[0], *size)
 
 
-@torch.library.custom_op("gossamer::convolution_backward", mutates_args=())
-def convolution_backward(
-    gradient: Tensor,
-    x: Tensor,
-    values: Tensor,
-    positions: Tensor,
-    shape: list[int],
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    groups: int,
-    to_x: bool,
-    to_values: bool,
-) -> tuple[Tensor, Tensor]:
+def _convolve_back(gradient, x, values, positions, shape, stride, padding, dilation, groups, to_x, to_values):
     """The gradients to `convolution`'s input and values, each empty unless asked for."""
     if not in_kernels(x, values, gradient):
         geometry = (stride, padding, dilation, groups)
@@ -209,24 +238,54 @@ def convolution_backward(
     return back, grown
 
 
-@convolution_backward.register_fake
+@torch.library.custom_op("gossamer::convolution_backward", mutates_args=())
+def _convolution_backward(
+    gradient: Tensor,
+    x: Tensor,
+    values: Tensor,
+    positions: Tensor,
+    shape: list[int],
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    groups: int,
+    to_x: bool,
+    to_values: bool,
+) -> tuple[Tensor, Tensor]:
+    geometry = (shape, stride, padding, dilation, groups)
+    return _convolve_back(gradient, x, values, positions, *geometry, to_x, to_values)
+
+
+@_convolution_backward.register_fake
 def _(gradient, x, values, positions, shape, stride, padding, dilation, groups, to_x, to_values):
     return x.new_empty(x.shape if to_x else 0), values.new_empty(values.shape if to_values else 0)
 
 
 def _convolution_context(ctx, inputs, output):
-    x, values, positions, _, *ctx.geometry = inputs
-    ctx.save_for_backward(x, values, positions)
+    ctx.save_for_backward(*inputs[:3])
+    ctx.geometry = inputs[4:]
 
 
-def _convolution_gradient(ctx, gradient):
+def _convolution_gradient(ctx, gradient, back=_convolution_backward):
     to_x, to_values, _, to_bias = ctx.needs_input_grad[:4]
-    back, grown = convolution_backward(gradient, *ctx.saved_tensors, *ctx.geometry, to_x, to_values)
+    x, values = back(gradient, *ctx.saved_tensors, *ctx.geometry, to_x, to_values)
     bias = gradient.sum((0, 2, 3)) if to_bias else None
-    return back if to_x else None, grown if to_values else None, None, bias, None, None, None, None, None
+    return x if to_x else None, values if to_values else None, None, bias, None, None, None, None, None
 
 
-convolution.register_autograd(_convolution_gradient, setup_context=_convolution_context)
+_convolution.register_autograd(_convolution_gradient, setup_context=_convolution_context)
+
+
+class _Convolution(torch.autograd.Function):
+    """The operator without the dispatcher."""
+
+    forward = staticmethod(_convolve)
+    setup_context = staticmethod(_convolution_context)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        return _convolution_gradient(ctx, gradient, _convolve_back)
 
 
 def _numpy(*tensors: Tensor | None):

@@ -119,7 +119,8 @@ class Strips:
         self.tiles = -(-self.vectors // self.tile)
         blocks = math.ceil(walk.channels * walk.footprint(self.tile * LANES) / CACHE)
         entries = biggest.position.size / biggest.groups
-        self.blocks = max(1, min(blocks, int(entries // LEAST[biggest.size]), walk.channels))
+        least = LEAST[biggest.size] * (2 if walk.lines == 1 else 1)
+        self.blocks = max(1, min(blocks, int(entries // least), walk.channels))
 
     def _chunks(self) -> list[tuple[int, int, int]]:
         """Rows of (address of a section's table, first group, group after the last)."""
@@ -136,7 +137,7 @@ class Strips:
                 table[column] = array.ctypes.data
             self.keep += [table, *arrays]
             self.biases.append(bias)
-            parts = math.ceil((packed.values.nbytes + packed.offsets.nbytes) / CHUNK) if tiles > 1 else 1
+            parts = max(1, math.ceil((packed.values.nbytes + packed.offsets.nbytes) / CHUNK)) if tiles > 1 else 1
             if tiles < self.threads:
                 parts = max(parts, self.threads)
             cuts = np.linspace(0, section.groups, min(parts, section.groups) + 1).astype(int)

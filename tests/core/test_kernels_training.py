@@ -1,0 +1,97 @@
+"""The kernels of both gradients against their NumPy twins."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gossamer import kernels
+from gossamer.kernels import reference
+
+pytestmark = pytest.mark.skipif(not kernels.available(), reason="Numba is not installed")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kernel=st.tuples(st.integers(1, 3), st.integers(1, 4)),
+    size=st.tuples(st.integers(6, 15), st.integers(7, 15)),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    padding=st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    images=st.integers(1, 2),
+    groups=st.integers(1, 2),
+    channels=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    block=st.sampled_from((1, 4)),
+    threads=st.integers(1, 2),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_convolutions_and_their_gradients(
+    kernel, size, stride, padding, dilation, images, groups, channels, block, threads, seed
+):
+    from gossamer.kernels import training
+
+    rng = np.random.default_rng(seed)
+    shape = (groups * channels[0] * block, channels[1], *kernel)
+    mask = np.repeat(rng.random((shape[0] // block, *shape[1:])) < 0.3, block, axis=0)
+    values, bias = rng.standard_normal(mask.sum(), np.float32), rng.standard_normal(shape[0], np.float32)
+    weight = np.zeros(shape, np.float32)
+    weight[mask] = values
+    geometry = (stride, padding, dilation, groups)
+    structure = training.Structure(np.flatnonzero(mask), shape, *geometry)
+    x = rng.standard_normal((images, groups * channels[1], *size), np.float32)
+    expected = reference.conv2d(x, weight, bias, *geometry)
+    gradient = rng.standard_normal(expected.shape, np.float32)
+    out, to_x, to_values = np.empty_like(expected), np.empty_like(x), np.zeros_like(values)
+    for _ in range(2):
+        training.convolve(structure, values, bias, x, out, threads)
+        training.convolve_back(structure, values, x, gradient, to_x, to_values, threads)
+        np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-4)
+        back = reference.conv2d_input(gradient, weight, x.shape, *geometry)
+        np.testing.assert_allclose(to_x, back, rtol=1e-4, atol=1e-4)
+        whole = reference.conv2d_weight(gradient, x, kernel, *geometry)
+        np.testing.assert_allclose(to_values, whole[mask], rtol=1e-4, atol=1e-3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n=st.integers(1, 300),
+    inputs=st.integers(1, 60),
+    outputs=st.integers(1, 15),
+    block=st.sampled_from((1, 2, 4, 8)),
+    threads=st.integers(1, 2),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_products_and_their_gradients(n, inputs, outputs, block, threads, seed):
+    from gossamer.kernels import training
+
+    rng = np.random.default_rng(seed)
+    mask = np.repeat(rng.random((outputs, inputs)) < 0.3, block, axis=0)
+    values, bias = rng.standard_normal(mask.sum(), np.float32), rng.standard_normal(len(mask), np.float32)
+    weight = np.zeros(mask.shape, np.float32)
+    weight[mask] = values
+    structure = training.Structure(np.flatnonzero(mask), (*mask.shape, 1, 1))
+    x, gradient = rng.standard_normal((n, inputs), np.float32), rng.standard_normal((n, len(mask)), np.float32)
+    out, to_x, to_values = np.empty_like(gradient), np.empty_like(x), np.zeros_like(values)
+    training.multiply(structure, values, bias, x, out, threads)
+    training.multiply_back(structure, values, x, gradient, to_x, to_values, threads)
+    np.testing.assert_allclose(out, reference.linear(x, weight, bias), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(to_x, gradient @ weight, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(to_values, (gradient.T @ x)[mask], rtol=1e-4, atol=1e-3)
+
+
+def test_twins_of_gradients_are_derivatives():
+    rng = np.random.default_rng(0)
+    x, weight = rng.standard_normal((2, 4, 7, 6)), rng.standard_normal((6, 2, 3, 2))
+    geometry = ((2, 1), (1, 2), (1, 2), 2)
+    gradient = rng.standard_normal(reference.conv2d(x, weight, None, *geometry).shape)
+    step, change = 1e-6, rng.standard_normal(x.shape)
+    moved = reference.conv2d(x + step * change, weight, None, *geometry) - reference.conv2d(
+        x - step * change, weight, None, *geometry
+    )
+    slope = (moved * gradient).sum() / (2 * step)
+    back = reference.conv2d_input(gradient, weight, x.shape, *geometry)
+    assert slope == pytest.approx((back * change).sum(), rel=1e-6)
+    change = rng.standard_normal(weight.shape)
+    grown = reference.conv2d_weight(gradient, x, (3, 2), *geometry)
+    linear = (reference.conv2d(x, change, None, *geometry) * gradient).sum()
+    assert linear == pytest.approx((grown * change).sum(), rel=1e-9)
