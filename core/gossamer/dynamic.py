@@ -235,6 +235,16 @@ def share(
     return result
 
 
+def refuse_stored(masking: Masking, method: str) -> None:
+    """Raise `InputError` where a layer of sparse storage would have to change the number of its weights."""
+    stored = masking.parts.keys() - masking.pruned(masking.parts).keys()
+    if stored:
+        raise InputError(
+            f"{min(stored)} is stored sparsely and keeps the number of its weights, which {method} changes; "
+            "train with masks over dense layers and convert them afterwards, or use RigL, SET or SNFS."
+        )
+
+
 class GraNet(RigL):
     """Gradual pruning with neuroregeneration: RigL while the sparsity rises by a schedule (Liu et al. 2021).
 
@@ -251,6 +261,7 @@ class GraNet(RigL):
             )
         if masking.pattern.density is not None:
             raise InputError(f"{masking.pattern} has one sparsity only and cannot become sparser; use RigL.")
+        refuse_stored(masking, type(self).__name__)
         self.initial, self.sparsity, self.schedule = masking.sparsity, sparsity, find_schedule(schedule)
         super().__init__(masking, **options)
         if self.until <= self.every:
@@ -300,6 +311,7 @@ class SRigL(RigL):
     def __init__(self, masking: Masking, *, ablation: float = 0.3, **options: Any) -> None:
         if not isinstance(masking.pattern, FanIn):
             raise InputError(f"SRigL needs a masking of pattern FanIn(), not {masking.pattern}.")
+        refuse_stored(masking, "SRigL")
         if not 0 <= ablation <= 1:
             raise InputError(
                 f"ablation is {ablation}; the share of salient weights that keeps a neuron must be in [0, 1]."

@@ -1,3 +1,4 @@
+import copy
 import math
 from collections.abc import Callable
 
@@ -388,6 +389,94 @@ def test_a_method_goes_on_from_its_state() -> None:
             method.step()
         ends.append({**model.state_dict(), **{f"mask {n}": m for n, m in masking.masks.items()}})
     assert all(torch.equal(ends[1][name], value) for name, value in ends[0].items())
+
+
+def twins() -> tuple[gs.Masking, gs.Masking]:
+    """One sparse network twice: dense layers under masks, and layers of sparse storage."""
+    torch.manual_seed(0)
+    masked = nn.Sequential(
+        nn.Conv1d(2, 4, 3, padding=1), nn.Unflatten(2, (2, 2)), nn.Conv2d(4, 6, 3, padding=1), nn.Tanh(), nn.Flatten()
+    )
+    masked.append(nn.Linear(24, 8))
+    one = gs.sparsify(masked, 0.7, include=("*",))
+    stored = copy.deepcopy(masked)
+    for k, kind in ((0, gs.nn.SparseConv1d), (2, gs.nn.SparseConv2d), (5, gs.nn.SparseLinear)):
+        stored[k] = kind.from_dense(masked[k], one.masks[f"{k}.weight"])
+    return one, gs.sparsify(stored, 0.7)
+
+
+@pytest.mark.parametrize("make_optimizer", [torch.optim.SGD, torch.optim.AdamW])
+@pytest.mark.parametrize("kind", [gs.SET, gs.RigL, gs.SNFS])
+def test_layers_of_sparse_storage_move_as_masks_do(kind, make_optimizer) -> None:
+    maskings = twins()
+    optimizers, methods, moves = [], [], 0
+    for masking in maskings:
+        options = SGD if make_optimizer is torch.optim.SGD else ADAM
+        optimizers.append(make_optimizer(masking.model.parameters(), **options))
+        masking.attach(optimizers[-1])
+        methods.append(kind(masking, every=2, until=99, generator=torch.Generator().manual_seed(1)))
+    if kind is gs.SNFS:  # sparse storage does not move weights between layers
+        methods[0].counts = lambda: maskings[0].counts
+    for k in range(12):
+        x = torch.randn(6, 2, 4, generator=torch.Generator().manual_seed(k))
+        for masking, optimizer, method in zip(maskings, optimizers, methods, strict=True):
+            for half in x.split(3):
+                (masking.model(half) - 1).square().mean().backward()
+            optimizer.step()
+            moves += method.step()
+            optimizer.zero_grad()
+        for name, mask in maskings[0].masks.items():
+            assert torch.equal(mask, maskings[1].masks[name])
+            one, other = maskings[0].parts[name], maskings[1].parts[name]
+            assert torch.allclose(one.weight.detach(), other.weight, atol=1e-6)
+            states = [optimizers[0].state[one.parameter], optimizers[1].state[other.parameter]]
+            for key in states[1]:
+                if states[1][key].dim():
+                    assert torch.allclose(states[0][key][mask], states[1][key], atol=1e-6)
+    assert moves == 12
+    assert maskings[0].sparsity == maskings[1].sparsity
+    assert maskings[1].parts["5.weight"].parameter.shape == (maskings[1].counts["5.weight"],)
+
+
+def test_sparse_storage_resumes_from_the_models_state() -> None:
+    ends = []
+    for resumed in (False, True):
+        masking = twins()[1]
+        optimizer = torch.optim.AdamW(masking.model.parameters(), **ADAM)
+        method = gs.RigL(masking.attach(optimizer), every=2, until=99)
+        for k in range(9):
+            if resumed and k == 5:
+                states = [part.state_dict() for part in (optimizer, masking, masking.model, method)]
+                masking = twins()[1]
+                optimizer = torch.optim.AdamW(masking.model.parameters(), **ADAM)
+                method = gs.RigL(masking.attach(optimizer), every=2, until=99)
+                for part, state in zip((optimizer, masking, masking.model, method), states, strict=True):
+                    part.load_state_dict(state)
+            optimizer.zero_grad()
+            masking.model(torch.randn(3, 2, 4, generator=torch.Generator().manual_seed(k))).square().mean().backward()
+            optimizer.step()
+            method.step()
+        ends.append([*masking.model.state_dict().values(), *masking.masks.values()])
+    assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
+
+
+def test_sparse_storage_beside_dense_layers_keeps_its_own_number() -> None:
+    model = network()
+    model[0] = gs.nn.SparseLinear.from_dense(model[0], torch.rand(24, 12) < 0.25)
+    kept = len(model[0].values)
+    masking = gs.sparsify(model, 0.9)
+    assert masking.counts == {"0.weight": kept, "2.weight": 19}
+    masking.attach(torch.optim.SGD(model.parameters(), **SGD))
+    method = gs.SNFS(masking, every=1, until=9)
+    for k in range(5):
+        train(model, masking._optimizer, k)
+        assert method.step()
+        assert [int(mask.sum()) for mask in masking.masks.values()] == [kept, 19]
+    masking.prune("magnitude", 0.95)
+    assert masking.counts == {"0.weight": kept, "2.weight": 10}
+    for make in (lambda: gs.GMP(masking, 0.99, until=999), lambda: gs.GraNet(masking, 0.99, until=999)):
+        with pytest.raises(gs.InputError, match=r"0\.weight is stored sparsely and keeps the number of its weights"):
+            make()
 
 
 def masked(sparsity: float = 0.5, **options) -> gs.Masking:
