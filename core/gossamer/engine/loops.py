@@ -7,7 +7,9 @@ Arrays are flat and begin at the first pixel of the first channel; `size` is (im
 import math
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
 
 from gossamer.kernels import ACTIVATIONS
 
@@ -17,8 +19,52 @@ ADD, SUBTRACT, MULTIPLY, DIVIDE = range(4)
 FUNCTIONS = {"add": ADD, "subtract": SUBTRACT, "multiply": MULTIPLY, "divide": DIVIDE}
 F = np.float32
 
+NOTHING = np.zeros(0, F)
+
+
+class _Memory:
+    """Memory around an image, as NumPy's array interface."""
+
+    def __init__(self, image: np.ndarray, around: int):
+        extent = sum((size - 1) * stride // 4 for size, stride in zip(image.shape, image.strides, strict=True)) + 1
+        data = (image.ctypes.data - 4 * around, False)
+        self.image = image
+        self.__array_interface__ = {"version": 3, "typestr": "<f4", "data": data, "shape": (extent + 2 * around,)}
+
+
+def flat(image: np.ndarray, around: int = 0) -> np.ndarray:
+    """Return the memory from an image's first pixel to its last, and `around` floats before and after, as a flat array."""
+    return np.asarray(_Memory(image, around))
+
+
+def strides(*images: np.ndarray) -> np.ndarray:
+    """Return the floats from one image, channel and row to the next, for each array."""
+    return np.array([[stride // 4 for stride in image.strides[:3]] for image in images], np.int64)
+
+
+def code(activation: dict | None) -> tuple[int, np.float32, np.float32]:
+    """Return the number and the two constants that stand for an activation in JSON form."""
+    activation = activation or {"name": "none"}
+    low = activation.get("slope", 0.01) if activation["name"] == "leaky_relu" else activation.get("low", -np.inf)
+    return CODES[activation["name"]], F(low), F(activation.get("high", np.inf))
+
+
 _loop = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "arcp", "afn"})
 _sum = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "arcp", "afn", "reassoc"})
+
+
+@intrinsic
+def _larger(_, a, b):
+    """The larger of two numbers; Numba's own max becomes masked stores, which stall the loads that follow them."""
+
+    def emit(context, builder, signature, args):
+        name, kind = "llvm.maxnum.f32", ir.FloatType()
+        function = builder.module.globals.get(name) or ir.Function(
+            builder.module, ir.FunctionType(kind, [kind] * 2), name
+        )
+        return builder.call(function, args)
+
+    return types.float32(types.float32, types.float32), emit
 
 
 @_loop
@@ -133,34 +179,95 @@ def combine_rows(x, other, out, size, at, function, code, low, high):
 
 
 @_loop
-def pool_rows(x, out, size, rows, columns, at, kernel, stride, padding, dilation, divisors):
-    """The largest value of each window, or, where there are `divisors` (out rows, out columns), its sum by them.
+def _join(y, x, step, count, largest):
+    """Set y[w] to the largest, or the sum, of x[w], x[w + step], ... (`count` of them)."""
+    n = y.size
+    y[:] = x[:n]
+    for k in range(1, count):
+        a = x[k * step : k * step + n]
+        if largest:
+            for w in range(n):
+                y[w] = _larger(y[w], a[w])
+        else:
+            for w in range(n):
+                y[w] += a[w]
 
-    `size` is the output's; rows and columns are the input's.
+
+@_loop
+def depthwise_rows(x, residual, out, starts, offsets, values, bias, size, at, stride, code, low, high):
+    """out = activation(sum of values[k] * x shifted by offsets[k] + bias + residual), k in the channel's part of starts.
+
+    The taps of a channel come in whole threes. `size` is the output's; x has a halo for every offset.
     """
-    largest = divisors.size == 0
     for n in range(size[0]):
         for c in range(size[1]):
             for h in range(size[2]):
                 k = n * at[1, 0] + c * at[1, 1] + h * at[1, 2]
                 y = out[k : k + size[3]]
-                y[:] = F(-math.inf) if largest else F(0.0)
-                for p in range(kernel[0]):
-                    row = h * stride[0] - padding[0] + p * dilation[0]
-                    if row < 0 or row >= rows:
-                        continue
-                    i = n * at[0, 0] + c * at[0, 1] + row * at[0, 2]
-                    a = x[i : i + columns]
-                    for q in range(kernel[1]):
-                        left = q * dilation[1] - padding[1]
-                        start = max(0, -(left // stride[1]))  # ceil(-left / stride)
-                        stop = min(size[3], (columns - 1 - left) // stride[1] + 1)
-                        if largest:
-                            for w in range(start, stop):
-                                y[w] = max(y[w], a[w * stride[1] + left])
-                        else:
-                            for w in range(start, stop):
-                                y[w] += a[w * stride[1] + left]
+                if residual.size:
+                    j = n * at[2, 0] + c * at[2, 1] + h * at[2, 2]
+                    b = residual[j : j + size[3]]
+                    for w in range(size[3]):
+                        y[w] = b[w] + bias[c]
+                else:
+                    y[:] = bias[c]
+                i = n * at[0, 0] + c * at[0, 1] + h * stride[0] * at[0, 2]
+                for t in range(starts[c], starts[c + 1], 3):
+                    p, q, r = x[i + offsets[t] :], x[i + offsets[t + 1] :], x[i + offsets[t + 2] :]
+                    u, v, s = values[t], values[t + 1], values[t + 2]
+                    if stride[1] == 1:
+                        for w in range(size[3]):
+                            y[w] += u * p[w] + v * q[w] + s * r[w]
+                    elif stride[1] == 2:
+                        for w in range(size[3]):
+                            y[w] += u * p[2 * w] + v * q[2 * w] + s * r[2 * w]
+                    else:
+                        for w in range(size[3]):
+                            y[w] += u * p[w * stride[1]] + v * q[w * stride[1]] + s * r[w * stride[1]]
+                _activate(y, code, low, high)
+
+
+@_loop
+def pool_rows(x, out, size, rows, columns, at, kernel, stride, padding, dilation, divisors):
+    """The largest value of each window, or, where there are `divisors` (out rows, out columns), its sum by them.
+
+    `size` is the output's; rows and columns are the input's. A window's rows are joined, then the columns of windows
+    at every place, of which those of the stride are taken.
+    """
+    largest = divisors.size == 0
+    places = -(-((size[3] - 1) * stride[1] + 1) // 16) * 16
+    column = np.empty(max(places + (kernel[1] - 1) * dilation[1], padding[1] + columns), F)
+    column[:] = F(-math.inf) if largest else F(0.0)
+    inside = column[padding[1] : padding[1] + columns]
+    window = np.empty(places, F)
+    for n in range(size[0]):
+        for c in range(size[1]):
+            for h in range(size[2]):
+                top = h * stride[0] - padding[0]
+                first = -(min(top, 0) // dilation[0])  # ceil(-top / dilation) if that is positive
+                last = min(kernel[0], (rows - 1 - top) // dilation[0] + 1)
+                start = n * at[0, 0] + c * at[0, 1] + (top + first * dilation[0]) * at[0, 2]
+                down, right = at[0, 2] * dilation[0], dilation[1]
+                if (
+                    largest and last - first == 3 == kernel[1]
+                ):  # in one go: y is slow to read so soon after it was written
+                    a, b, d = x[start:], x[start + down :], x[start + 2 * down :]
+                    for w in range(columns):
+                        inside[w] = _larger(_larger(a[w], b[w]), d[w])
+                    a, b, d = column[:places], column[right:], column[2 * right :]
+                    for w in range(places):
+                        window[w] = _larger(_larger(a[w], b[w]), d[w])
+                else:
+                    _join(inside, x[start:], down, last - first, largest)
+                    _join(window, column, right, kernel[1], largest)
+                k = n * at[1, 0] + c * at[1, 1] + h * at[1, 2]
+                y = out[k : k + size[3]]
+                if stride[1] == 2:
+                    for w in range(size[3]):
+                        y[w] = window[2 * w]
+                else:
+                    for w in range(size[3]):
+                        y[w] = window[w * stride[1]]
                 if not largest:
                     for w in range(size[3]):
                         y[w] /= divisors[h, w]

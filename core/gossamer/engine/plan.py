@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gossamer.engine.graph import Graph, Node, Shape
-from gossamer.kernels.layout import Layout, aligned
+from gossamer.kernels.layout import LINE, Layout, aligned
 
 
 @dataclass(frozen=True)
@@ -125,18 +125,21 @@ def _buffers(
     for name, step in first.items():
         starting.setdefault(step, []).append(name)
         ending.setdefault(last.get(name, step), []).append(name)
-    free: dict[Layout | int, list[np.ndarray]] = {}
-    memory: dict[str, np.ndarray] = {}
-    buffers: dict[str, np.ndarray] = {}
+    free: dict[Layout | int, list[int]] = {}
+    offsets: dict[str, int] = {}
+    total = 0
     for step in range(-1, len(graph.nodes)):
         for name in starting.get(step, []):
-            key, view = _layout(shapes[name], resolution)
-            stack = free.get(key, [])
-            memory[name] = stack.pop() if stack else aligned(key if isinstance(key, int) else key.size)
-            buffers[name] = view(memory[name])
+            key, _ = _layout(shapes[name], resolution)
+            if free.get(key):
+                offsets[name] = free[key].pop()
+            else:
+                offsets[name] = total
+                total += -(-(key if isinstance(key, int) else key.size) // LINE) * LINE
         for name in ending.get(step, []):
-            free.setdefault(_layout(shapes[name], resolution)[0], []).append(memory[name])
-    return buffers
+            free.setdefault(_layout(shapes[name], resolution)[0], []).append(offsets[name])
+    memory = aligned(total)
+    return {name: _layout(shapes[name], resolution)[1](memory[offset:]) for name, offset in offsets.items()}
 
 
 def _layout(shape: Shape, resolution: dict[Shape, Shape]) -> tuple[Layout | int, Callable[[np.ndarray], np.ndarray]]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gossamer.engine.choice import LAYERS, Report, Row, choose, halos
-from gossamer.engine.graph import Graph, fill
+from gossamer.engine.graph import Graph, Node, fill
 from gossamer.engine.plan import plan
 from gossamer.engine.steps import Layer, Step, bind, bind_layer
 from gossamer.errors import InputError
@@ -23,6 +23,7 @@ KEPT = 4
 @dataclass(frozen=True)
 class _Program:
     inputs: list[np.ndarray]
+    nodes: list[Node]
     steps: list[Step]
     outputs: dict[str, np.ndarray]
 
@@ -92,6 +93,7 @@ class Engine:
     def _prepare(self, batch: int, threads: int) -> _Program:
         graph = self.graph
         values = plan(graph, batch, halos(graph))
+        nodes: list[Node] = []
         steps: list[Step] = []
         for node in graph.nodes:
             if node.operation in LAYERS:
@@ -103,12 +105,12 @@ class Engine:
             else:
                 step = bind(node, graph, values)
             if step is not None:
+                nodes.append(node)
                 steps.append(step)
         while len(self._programs) >= KEPT:
             self._programs.pop(next(iter(self._programs)))
-        program = _Program(
-            [values[name] for name in graph.inputs], steps, {name: values[name] for name in graph.outputs()}
-        )
+        outputs = {name: values[name] for name in graph.outputs()}
+        program = _Program([values[name] for name in graph.inputs], nodes, steps, outputs)
         self._programs[batch, threads] = program
         return program
 

@@ -12,10 +12,9 @@ from gossamer.engine.operations import OPERATIONS, pool_divisors
 try:
     from gossamer.engine import loops
 except ImportError:  # no Numba: the plain references do the work
-    loops = None
+    loops: Any = None
 
 Step = Callable[[], Any]
-_NOTHING = np.zeros(0, np.float32)
 
 
 class Layer(Protocol):
@@ -68,26 +67,10 @@ def bind(node: Node, graph: Graph, values: dict[str, np.ndarray]) -> Step | None
     return plain
 
 
-def _flat(image: np.ndarray) -> np.ndarray:
-    """Return the memory from an image's first pixel to its last as a flat array."""
-    length = 1 + sum((size - 1) * stride for size, stride in zip(image.shape, image.strides, strict=True)) // 4
-    return np.lib.stride_tricks.as_strided(image, (length,), (4,))
-
-
-def _at(*images: np.ndarray) -> np.ndarray:
-    return np.array([[stride // 4 for stride in image.strides[:3]] for image in images], np.int64)
-
-
 def _images(*arrays: np.ndarray) -> bool:
     """Say whether the compiled loops take these arrays: images with adjacent columns."""
     rows = all(a.ndim == 4 and (a.strides[3] == 4 or a.shape[3] == 1) and a.dtype == np.float32 for a in arrays)
     return loops is not None and rows and all(a.size for a in arrays)
-
-
-def _code(activation: dict | None) -> tuple[int, np.float32, np.float32]:
-    activation = activation or {"name": "none"}
-    low = activation.get("slope", 0.01) if activation["name"] == "leaky_relu" else activation.get("low", -np.inf)
-    return loops.CODES[activation["name"]], np.float32(low), np.float32(activation.get("high", np.inf))  # type: ignore[union-attr]
 
 
 def _scale(
@@ -96,9 +79,18 @@ def _scale(
     others = [] if residual is None else [residual]
     if not _images(x, out, *others):
         return NotImplemented
-    size, added = np.array(x.shape, np.int64), _flat(residual) if residual is not None else _NOTHING
-    arguments = (_flat(x), added, _flat(out), scale, shift, size, _at(x, out, *others), *_code(activation))
-    return partial(loops.scale_rows, *arguments)  # type: ignore[union-attr]
+    size, added = np.array(x.shape, np.int64), loops.flat(residual) if residual is not None else loops.NOTHING
+    arguments = (
+        loops.flat(x),
+        added,
+        loops.flat(out),
+        scale,
+        shift,
+        size,
+        loops.strides(x, out, *others),
+        *loops.code(activation),
+    )
+    return partial(loops.scale_rows, *arguments)
 
 
 def _scale_shift(attributes: dict, inputs: list, tensors: dict, out: np.ndarray) -> Any:
@@ -133,13 +125,13 @@ def _binary(attributes: dict, inputs: list, tensors: dict, out: np.ndarray) -> A
         return NotImplemented
     size, function = np.array(x.shape, np.int64), loops.FUNCTIONS[attributes["function"]]
     arguments = (
-        _flat(x),
-        _flat(other),
-        _flat(out),
+        loops.flat(x),
+        loops.flat(other),
+        loops.flat(out),
         size,
-        _at(x, out, other),
+        loops.strides(x, out, other),
         function,
-        *_code(attributes["activation"]),
+        *loops.code(attributes["activation"]),
     )
     return partial(loops.combine_rows, *arguments)
 
@@ -155,14 +147,18 @@ def _pool(attributes: dict, inputs: list, tensors: dict, out: np.ndarray) -> Any
         np.array(attributes.get("dilation", [1, 1]), np.int64)
     ]
     size = np.array(out.shape, np.int64)
-    return partial(loops.pool_rows, _flat(x), _flat(out), size, *x.shape[2:], _at(x, out), *window, divisors)  # type: ignore[union-attr]
+    return partial(
+        loops.pool_rows, loops.flat(x), loops.flat(out), size, *x.shape[2:], loops.strides(x, out), *window, divisors
+    )
 
 
 def _mean(attributes: dict, inputs: list, tensors: dict, out: np.ndarray) -> Any:
     x = inputs[0]
     if attributes["axes"] != [2, 3] or not _images(x) or not out.flags.c_contiguous:
         return NotImplemented
-    return partial(loops.mean_rows, _flat(x), out.reshape(x.shape[:2]), np.array(x.shape, np.int64), _at(x))  # type: ignore[union-attr]
+    return partial(
+        loops.mean_rows, loops.flat(x), out.reshape(x.shape[:2]), np.array(x.shape, np.int64), loops.strides(x)
+    )
 
 
 def _layer_norm(attributes: dict, inputs: list, tensors: dict, out: np.ndarray) -> Any:
@@ -173,8 +169,15 @@ def _layer_norm(attributes: dict, inputs: list, tensors: dict, out: np.ndarray) 
     bias = tensors.get("bias", np.zeros(x.shape[1], np.float32))
     epsilon = np.float32(attributes["epsilon"])
     return partial(
-        loops.norm_rows, _flat(x), _flat(out), weight, bias, np.array(x.shape, np.int64), _at(x, out), epsilon
-    )  # type: ignore[union-attr]
+        loops.norm_rows,
+        loops.flat(x),
+        loops.flat(out),
+        weight,
+        bias,
+        np.array(x.shape, np.int64),
+        loops.strides(x, out),
+        epsilon,
+    )
 
 
 def _copies(attributes: dict, pairs: list[tuple[np.ndarray, np.ndarray]]) -> Step | None:

@@ -1,0 +1,116 @@
+"""Whole networks at 224×224: the engine against dense runtimes on the same weights, one thread, in one process.
+
+    python core/benchmarks/networks.py [--networks resnet50 resnet18 mobilenet_v2] [--batch 1] [--sparsity 0.9]
+
+Prints the median milliseconds of PyTorch eager (default and channels-last), torch.compile, ONNX Runtime and the engine,
+the engine's ratio to the fastest of the others, its compile time, and its weights' memory as a share of the dense ones.
+Weights are random, batch norms have random statistics, masks are random: only times are measured, and that all runtimes agree.
+"""
+
+import argparse
+import copy
+import importlib.util
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torchvision
+from layers import machine, medians
+
+from gossamer import engine, masking, patterns
+from gossamer.onnx import export_onnx
+
+PATTERNS = {"Block(4,1)": patterns.Block(4, 1), "unstructured": patterns.Unstructured()}
+
+
+def network(name: str, pattern: patterns.Pattern, sparsity: float) -> torch.nn.Module:
+    """A torchvision network in evaluation mode with random weights, masks and batch norm statistics."""
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    model = torchvision.models.get_model(name, weights=None, **options).eval()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.1, 0.1, generator=generator)
+            module.running_var.uniform_(0.5, 1.5, generator=generator)
+            module.weight.uniform_(0.5, 1.5, generator=generator)
+    masking.sparsify(model, sparsity, pattern=pattern, distribution="uniform", score="random", generator=generator)
+    return model
+
+
+def onnx_runtime(model: torch.nn.Module, x: torch.Tensor) -> Callable[[], torch.Tensor] | None:
+    """A call of ONNX Runtime on the dense model, or None where it is not installed."""
+    if importlib.util.find_spec("onnxruntime") is None or importlib.util.find_spec("onnx") is None:
+        return None
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        export_onnx(model, path, x)
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    feed = {session.get_inputs()[0].name: x.numpy()}
+    return lambda: torch.from_numpy(session.run(None, feed)[0])
+
+
+def runtimes(model: torch.nn.Module, x: torch.Tensor, compiled: bool) -> dict[str, Callable[[], torch.Tensor]]:
+    """The dense runtimes as calls."""
+    last = x.contiguous(memory_format=torch.channels_last)
+    model_last = copy.deepcopy(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    calls = {"eager": lambda: model(x), "channels last": lambda: model_last(last)}
+    if compiled:
+        inductor = torch.compile(copy.deepcopy(model))
+        calls["torch.compile"] = lambda: inductor(x)
+    session = onnx_runtime(model, x)
+    return calls | ({"ONNX Runtime": session} if session else {})
+
+
+def row(name: str, pattern: str, options: argparse.Namespace) -> dict[str, float]:
+    """Milliseconds by runtime, and the engine's compile seconds and share of memory."""
+    model = network(name, PATTERNS[pattern], options.sparsity)
+    x = torch.randn(options.batch, 3, options.size, options.size, generator=torch.Generator().manual_seed(1))
+    calls = runtimes(model, x, not options.no_compile)
+    start = time.perf_counter()
+    compiled = engine.compile(model, x)
+    seconds = time.perf_counter() - start
+    calls["engine"] = lambda: compiled(x)
+    expected = calls["eager"]()
+    for runtime, call in calls.items():
+        torch.testing.assert_close(call(), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()), msg=runtime)
+    times = dict(zip(calls, (1000 * t for t in medians(list(calls.values()), options.repeats)), strict=True))
+    dense = sum(parameter.nbytes for parameter in model.parameters())
+    return times | {"compile": seconds, "memory": compiled.bytes / dense}
+
+
+def main():
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", default=["resnet50", "resnet18", "mobilenet_v2"])
+    parser.add_argument("--patterns", nargs="+", default=list(PATTERNS), choices=list(PATTERNS))
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--sparsity", type=float, default=0.9)
+    parser.add_argument("--size", type=int, default=224, help="height and width")
+    parser.add_argument("--repeats", type=int, default=4, help="turns of each runtime, of five timed calls each")
+    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.set_grad_enabled(False)
+    print(machine())
+    print(f"batch {options.batch}, {options.size}×{options.size}, {options.sparsity:.0%} sparse; milliseconds")
+    for name in options.networks:
+        for pattern in options.patterns:
+            found = row(name, pattern, options)
+            seconds, memory, sparse = found.pop("compile"), found.pop("memory"), found.pop("engine")
+            if name == options.networks[0] and pattern == options.patterns[0]:
+                heads = [*found, "engine", "ratio", "compiled in", "weights' memory"]
+                print("| network | pattern | " + " | ".join(heads) + " |\n|" + "---|" * (len(heads) + 2))
+            cells = [f"{t:.1f}" for t in (*found.values(), sparse)]
+            cells += [f"{min(found.values()) / sparse:.2f}×", f"{seconds:.1f} s", f"{memory:.1%}"]
+            print(f"| {name} | {pattern} | " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Depthwise convolutions: one small kernel for every channel, summed over the taps that are not zero."""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gossamer.engine import loops
+from gossamer.engine.graph import Graph, Node
+
+if TYPE_CHECKING:
+    from gossamer.engine.steps import Step
+
+
+def is_depthwise(node: Node, graph: Graph) -> bool:
+    """Say whether every channel of this convolution has an input of its own."""
+    outputs, inputs = graph.tensors[node.tensors["weight"]].shape[:2]
+    return inputs == 1 and node.attributes["groups"] == outputs
+
+
+class Depthwise:
+    """A prepared depthwise convolution, bound like the layers of `gossamer.kernels`; its input needs the whole halo.
+
+    The taps of each channel are stored one after the other, as many as there are in whole threes.
+    """
+
+    def __init__(self, node: Node, weight: np.ndarray, bias: np.ndarray | None):
+        kept = weight != 0
+        counts = -(-np.count_nonzero(kept, axis=(1, 2, 3)) // 3) * 3
+        self.starts = np.append(0, np.cumsum(counts)).astype(np.int64)
+        channel, _, i, j = np.nonzero(kept)
+        first = np.append(0, np.cumsum(np.bincount(channel, minlength=len(weight))))
+        place = self.starts[channel] + np.arange(len(channel)) - first[channel]
+        self.values = np.zeros(self.starts[-1], np.float32)
+        self.rows, self.columns = np.zeros(self.starts[-1], np.int32), np.zeros(self.starts[-1], np.int32)
+        self.values[place] = weight[kept]
+        (top, left), (high, wide) = node.attributes["padding"], node.attributes["dilation"]
+        self.rows[place], self.columns[place] = i * high - top, j * wide - left
+        self.bias = np.zeros(len(weight), np.float32) if bias is None else bias
+        self.stride, self.activation = node.attributes["stride"], node.attributes["activation"]
+        self.density = len(channel) / weight.size
+        self.pattern = "depthwise"
+        self.bytes = sum(a.nbytes for a in (self.values, self.rows, self.columns, self.starts))
+
+    def bind(self, x: np.ndarray, out: np.ndarray, residual: np.ndarray | None = None, *, threads: int = 1) -> "Step":
+        """Return the call that sets out to activation(conv(x) + bias + residual), in one thread."""
+        offsets = self.rows * np.int64(x.strides[2] // 4) + self.columns
+        around = int(np.abs(offsets).max(initial=0))
+        others = [] if residual is None else [residual]
+        added = loops.NOTHING if residual is None else loops.flat(residual)
+        size, at = np.array(out.shape, np.int64), loops.strides(x, out, *others)
+        stride = np.array(self.stride, np.int64)
+        taps = (self.starts, offsets + around, self.values, self.bias)
+        return partial(
+            loops.depthwise_rows,
+            loops.flat(x, around),
+            added,
+            loops.flat(out),
+            *taps,
+            size,
+            at,
+            stride,
+            *loops.code(self.activation),
+        )
