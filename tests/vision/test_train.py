@@ -156,3 +156,28 @@ def test_two_of_four_and_blocks(tmp_path):
     for mask in blocks.masks.values():
         rows = mask.flatten(1)[: len(mask) // 4 * 4]
         assert (rows.reshape(-1, 4, rows.shape[1]).sum(1) % 4 == 0).all()
+
+
+@pytest.mark.parametrize("method", ["static-random", "snip"])
+def test_sparse_storage_trains_to_the_masks_numbers(method):
+    masked, stored = (train(replace(TINY, method=method, storage=storage)) for storage in ("masks", "sparse"))
+    assert stored.progress.losses == pytest.approx(masked.progress.losses, rel=1e-3)
+    assert stored.network.state_dict().keys() == masked.network.state_dict().keys()
+    assert stored.sparsity == masked.sparsity and stored.training_bytes < masked.training_bytes
+
+
+def test_sparse_storage_resumes(tmp_path):
+    config = replace(TINY, method="static-random", storage="sparse", ema=0.5)
+    whole, run = train(config), Run(config, load_data(config))
+    run.start(run.cycles[0])
+    run.progress.losses.append(run.train_epoch(run.cycles[0]))
+    run.progress.epoch += 1
+    run.progress.held_out.append(run.accuracy_held_out())
+    run.save(tmp_path / "run.pt")
+    assert same(train(replace(config, checkpoint=tmp_path / "run.pt")), whole)
+
+
+def test_tensorboard_files_are_written(tmp_path):
+    pytest.importorskip("tensorboard")
+    train(replace(TINY, epochs=1, tensorboard=tmp_path / "board"))
+    assert [path.name for path in (tmp_path / "board").iterdir() if "tfevents" in path.name]

@@ -4,10 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
 import gossamer as gs
 from gossamer.dynamic import SET
 from gossamer.masking import Masking
 from gossamer.patterns import Pattern
+from gossamer.scores import Score
 
 ROUNDS = 3
 
@@ -25,6 +29,11 @@ class Method:
     rewinds: bool = False
     starts_at: float | None = None
     """the sparsity to start from, where it rises to the one asked"""
+
+    @property
+    def score(self) -> str:
+        """The name of the score that chooses the weights."""
+        return self.before or self.after or "random"
 
     @property
     def masked(self) -> bool:
@@ -62,6 +71,23 @@ PATTERNS: dict[str, Pattern] = {
     "fan-in": gs.FanIn(),
     "channel": gs.Channel(),
 }
+
+
+NEEDING_DATA = ("snip", "grasp")
+
+
+def batch_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """The cross-entropy of a batch of images and labels."""
+    return cross_entropy(model(batch[0]), batch[1])
+
+
+def criterion(name: str, batches: list[tuple[Tensor, Tensor]], example: Tensor) -> str | Score:
+    """The score of that name, with the batches or the example input that it needs."""
+    if name == "snip":
+        return gs.SNIP(batches, batch_loss)
+    if name == "grasp":
+        return gs.GraSP(batches, batch_loss)
+    return gs.SynFlow(example) if name == "synflow" else name
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -23,7 +23,8 @@ from gossamer.results import plain
 from gossamer_vision import data as datasets
 from gossamer_vision import evaluate, models
 from gossamer_vision.data import Data
-from gossamer_vision.methods import METHODS, PATTERNS, Cycle, cycles, movement
+from gossamer_vision.methods import METHODS, NEEDING_DATA, PATTERNS, Cycle, criterion, cycles, movement
+from gossamer_vision.storage import bytes_held, store_densely, store_sparsely
 
 if TYPE_CHECKING:
     from gossamer_vision.train import Config
@@ -86,17 +87,24 @@ class Run:
         self.fabric.launch()
         self.network = models.build(**self.architecture)
         self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.set_up()
+        part = datasets.share(data.train, config.share, config.seed)
+        self.images, self.labels = part.images.to(self.fabric.device), part.labels.to(self.fabric.device)
+        self.masking: Masking | None = None
+        self.stored: dict[str, Tensor] = {}
+        self.movement: SET | None = None
+        self.average: AveragedModel | None = None
+        self.early: dict[str, Tensor] = {}
+        self.training_bytes = 0
+        self.progress = Progress(config.epochs)
+
+    def set_up(self) -> None:
+        """Give the network, as it is now, its optimizer, and both to Fabric."""
+        config = self.config
         self.optimizer = torch.optim.SGD(
             self.network.parameters(), config.learning_rate, 0.9, weight_decay=config.weight_decay, nesterov=True
         )
         self.model, self.stepper = self.fabric.setup(self.network, self.optimizer)
-        part = datasets.share(data.train, config.share, config.seed)
-        self.images, self.labels = part.images.to(self.fabric.device), part.labels.to(self.fabric.device)
-        self.masking: Masking | None = None
-        self.movement: SET | None = None
-        self.average: AveragedModel | None = None
-        self.early: dict[str, Tensor] = {}
-        self.progress = Progress(config.epochs)
 
     @property
     def batch(self) -> int:
@@ -107,6 +115,17 @@ class Run:
     def steps(self) -> int:
         """Steps in an epoch; fewer training images are repeated, so that their number changes nothing else."""
         return len(self.data.train) // self.batch
+
+    @property
+    def masks(self) -> dict[str, Tensor]:
+        """The masks by parameter name, whatever the storage; empty where nothing is masked."""
+        return self.masking.masks if self.masking else self.stored
+
+    @property
+    def sparsity(self) -> float:
+        """The share of the masked weights that are dead, in [0, 1)."""
+        whole = sum(mask.numel() for mask in self.masks.values())
+        return 1 - sum(int(mask.sum()) for mask in self.masks.values()) / whole if whole else 0.0
 
     @property
     def cycles(self) -> list[Cycle]:
@@ -137,6 +156,8 @@ class Run:
                 self.masking.prune("magnitude", cycle.sparsity)
             else:
                 self.masking = self.sparsified(cycle.sparsity)
+            if self.config.storage == "sparse":
+                self.stored, self.masking = dict(self.masking.masks), None
         if cycle.rewound:
             self.network.load_state_dict(self.early)
         self.optimizer.state.clear()
@@ -144,9 +165,12 @@ class Run:
         self.progress.epoch, self.progress.started = int(cycle.rewound), True
 
     def prepare(self, cycle: Cycle) -> None:
-        """Attach the masking, and make what moves the topology and what averages the weights."""
+        """Attach the masking, or store the non-zeros alone; make what moves the topology and averages the weights."""
         config = self.config
-        if self.masking:
+        if self.stored:
+            store_sparsely(self.network, self.stored)
+            self.set_up()
+        elif self.masking:
             self.masking.attach(self.optimizer)
             options = {"fraction": config.fraction, "generator": self.generator}
             steps = cycle.epochs * self.steps
@@ -155,26 +179,21 @@ class Run:
             self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
 
     def sparsified(self, sparsity: float, score: str | None = None) -> Masking:
-        """The network's masking at that sparsity, chosen by the method's score."""
-        config, name = self.config, score or self.method.before or self.method.after or "random"
-        batches = []
-        if name in ("snip", "grasp"):
+        """The network's masking at that sparsity, chosen by the method's score or by another."""
+        config, name = self.config, score or self.method.score
+        batches: list[tuple[Tensor, Tensor]] = []
+        if name in NEEDING_DATA:
             order = torch.randperm(len(self.images), generator=self.generator)[: SCORE_BATCHES * self.batch]
             batches = [(self.data.scaled(self.images[i]), self.labels[i]) for i in order.split(self.batch)]
             with torch.no_grad():
                 for images, _ in batches:  # the scores run in evaluation mode, so give normalisation its statistics
                     self.network(images)
-        criterion = {
-            "snip": lambda: gs.SNIP(batches, batch_loss),
-            "grasp": lambda: gs.GraSP(batches, batch_loss),
-            "synflow": lambda: gs.SynFlow(self.data.scaled(self.images[:1])),
-        }
         return gs.sparsify(
             self.network,
             sparsity,
             pattern=PATTERNS[config.pattern],
             distribution=config.distribution or self.method.distribution,
-            score=criterion[name]() if name in criterion else name,
+            score=criterion(name, batches, self.data.scaled(self.images[:1])),
             generator=self.generator,
         )
 
@@ -190,7 +209,7 @@ class Run:
         """One epoch; returns its mean loss. Raises `InputError` where the loss is no number any more."""
         config, progress, total = self.config, self.progress, 0.0
         self.network.train()
-        for step, indices in enumerate(self.order().split(self.batch // self.fabric.world_size)):
+        for step, indices in enumerate(self.order().tensor_split(self.steps)):
             now = (progress.epoch + step / self.steps) / cycle.epochs
             rate = config.learning_rate * one_cycle(now)
             self.optimizer.param_groups[0]["lr"] = rate
@@ -226,6 +245,8 @@ class Run:
         """End a training: the averaged weights, where there are some, become the network's."""
         if self.average:
             self.network.load_state_dict(self.average.module.state_dict())
+        self.training_bytes = max(self.training_bytes, bytes_held(self.network, self.optimizer))
+        store_densely(self.network)
         self.movement = self.average = None
         self.progress.cycle += 1
         self.progress.epoch, self.progress.started = 0, False
@@ -247,6 +268,7 @@ class Run:
             optimizer=self.optimizer.state_dict(),
             average=self.average and self.average.state_dict(),
             masking=self.masking and self.masking.state_dict(),
+            stored=self.stored,
             movement=self.movement and self.movement.state_dict(),
             early=self.early,
             rng=checkpoints.rng_state(run=self.generator),
@@ -263,9 +285,10 @@ class Run:
         if state["masking"]:
             self.masking = self.sparsified(self.config.sparsity, "random")
             self.masking.load_state_dict(state["masking"])
-        self.network.load_state_dict(state["network"])
+        self.stored = state["stored"]
         if self.progress.started:
             self.prepare(self.cycles[self.progress.cycle])
+        self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.movement:
             self.movement.load_state_dict(state["movement"])
@@ -273,11 +296,6 @@ class Run:
             self.average.load_state_dict(state["average"])
         self.early = state["early"]
         checkpoints.restore_rng(state["rng"], run=self.generator)
-
-
-def batch_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-    """The cross-entropy of a batch of images and labels."""
-    return cross_entropy(model(batch[0]), batch[1])
 
 
 def identity(config: "Config") -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import gossamer as gs
 from gossamer.domains import nearest
 from gossamer_vision import data as datasets
+from gossamer_vision.classifier import Classifier
 from gossamer_vision.data import Data
 from gossamer_vision.methods import METHODS, PATTERNS
 from gossamer_vision.run import Log, Run
@@ -39,6 +40,8 @@ class Config:
     """which weights live and die together: unstructured, block-4x1, 2:4, 1:4, 1:8, 1:16, fan-in, channel"""
     distribution: str | None = None
     """how much each layer keeps: uniform, er, erk, global, lamp; the method's own where this is not given"""
+    storage: str = "masks"
+    """how a sparse network is held in training: masks, or sparse (its non-zeros alone; topologies that stay only)"""
     data: str = "digits"
     """digits, mnist, fashion-mnist, kmnist, cifar-10, cifar-100, svhn, imagenette, or folder (of your own pictures)"""
     data_dir: Path | None = None
@@ -99,6 +102,13 @@ class Config:
             raise gs.InputError(f"method 'wired' is for the model 'inception', not {self.model!r}.")
         if self.method == "srigl" and self.pattern != "fan-in":
             raise gs.InputError(f"method 'srigl' needs the pattern 'fan-in', not {self.pattern!r}.")
+        if self.storage not in ("masks", "sparse"):
+            raise gs.InputError(f"storage is {self.storage!r}; choose masks or sparse.")
+        if self.storage == "sparse" and (not METHODS[self.method].before or METHODS[self.method].moves):
+            raise gs.InputError(
+                "storage 'sparse' is for topologies that stand before training and stay (static-random, snip, grasp, "
+                f"synflow), not for method {self.method!r}; choose storage 'masks'."
+            )
         for name, low, high in (("sparsity", 0, 1), ("ema", 0, 1), ("label_smoothing", 0, 1)):
             if not low <= getattr(self, name) < high:
                 raise gs.InputError(f"{name} is {getattr(self, name)}; it must be in [{low}, {high}).")
@@ -146,13 +156,23 @@ def train(config: Config, log: Log = lambda line: None) -> Run:
         run.finish()
     if board:
         board.close()
+    if config.save and run.fabric.is_global_zero:
+        size = classifier(run).save(config.save)
+        log(f"wrote {config.save}: {size:,} bytes")
     return run
+
+
+def classifier(run: Run) -> Classifier:
+    """The trained network with all that it takes to look at pictures."""
+    network, data = run.network.cpu().eval(), run.data
+    masks = {name: mask.cpu() for name, mask in run.masks.items()}
+    return Classifier(network, run.architecture, data.classes, data.mean, data.std, masks)
 
 
 def report(run: Run, total: int, log: Log, board: "SummaryWriter | None") -> None:
     """Tell of the epoch just done: a line to `log`, and TensorBoard where there is one."""
     progress = run.progress
-    done, sparsity = len(progress.held_out), run.masking.sparsity if run.masking else 0.0
+    done, sparsity = len(progress.held_out), run.sparsity
     left = progress.seconds / done * (total - done)
     log(
         f"epoch {done}/{total}  loss {progress.losses[-1]:.3f}  held-out {progress.held_out[-1]:.2%}  "

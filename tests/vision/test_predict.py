@@ -1,0 +1,106 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+
+import gossamer_vision
+from gossamer import InputError
+from gossamer_vision import models
+from gossamer_vision.classifier import Classifier, load
+from gossamer_vision.data import scaled
+from gossamer_vision.predict import main, predict
+from gossamer_vision.train import Config, classifier, train
+
+TINY = Config(width=4, stem=2, epochs=1, batch=100, method="static-random", sparsity=0.8)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "model.gossamer"
+    run = train(replace(TINY, save=path))
+    for number in range(2):
+        Image.fromarray(run.data.test.images[number, 0].numpy()).save(path.parent / f"{number}.png")
+    return run, path
+
+
+def test_loaded_network_gives_the_trained_one_s_probabilities(trained):
+    run, path = trained
+    images = run.data.test.images[:5]
+    with torch.no_grad():
+        expected = run.network(scaled(images, run.data.mean, run.data.std)).softmax(1)
+    loaded = gossamer_vision.load(path)
+    assert torch.allclose(loaded.probabilities(images), expected, atol=1e-5)
+    assert loaded.classes == run.data.classes
+    assert all(torch.equal(mask, run.masks[name]) for name, mask in loaded.masks.items()) and loaded.masks
+
+
+def test_a_wired_network_comes_back_with_its_wiring(tmp_path):
+    network = models.build("inception", (1, 16, 16), 2, width=8, density=0.25, seed=5).eval()
+    architecture = {"name": "inception", "shape": [1, 16, 16], "classes": 2, "width": 8, "density": 0.25, "seed": 5}
+    Classifier(network, architecture, ("a", "b"), (0.5,), (0.5,)).save(tmp_path / "m")
+    x = torch.rand(2, 1, 16, 16)
+    assert torch.equal(load(tmp_path / "m").network(x), network(x))
+
+
+def test_command_prints_classes_and_goes_on_past_a_bad_picture(trained, capsys):
+    _, path = trained
+    (path.parent / "bad.png").write_bytes(b"no picture")
+    with pytest.raises(SystemExit) as exit_:
+        main([str(path), *(str(path.parent / name) for name in ("0.png", "bad.png", "1.png"))])
+    output = capsys.readouterr()
+    assert exit_.value.code == 1 and "%" in output.out
+    assert "bad.png" in output.err and "1 of 3 pictures" in output.err
+
+
+def test_pictures_of_another_size_are_brought_to_the_network_s(trained, tmp_path):
+    run, _ = trained
+    Image.new("RGB", (50, 30), (255, 0, 0)).save(tmp_path / "a.jpg")
+    found, problems = predict(classifier(run), (tmp_path / "a.jpg",))
+    assert not problems and found[tmp_path / "a.jpg"].sum().item() == pytest.approx(1, abs=1e-5)
+
+
+def flip_last(path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda path: path.unlink(), "does not exist"),
+        (lambda path: path.write_bytes(b"something else"), "no file of a gossamer_vision network"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-50]), "network"),
+        (flip_last, "damaged"),
+    ],
+)
+def test_bad_files_are_named(trained, tmp_path, harm, message):
+    path = tmp_path / "m.gossamer"
+    path.write_bytes(trained[1].read_bytes())
+    harm(path)
+    with pytest.raises(InputError, match=message):
+        load(path)
+
+
+def test_images_that_do_not_fit_are_refused(trained):
+    loaded = load(trained[1])
+    with pytest.raises(InputError, match=r"\(2, 3, 16, 16\).*\(n, 1, 16, 16\)"):
+        loaded.probabilities(torch.zeros(2, 3, 16, 16, dtype=torch.uint8))
+    with pytest.raises(InputError, match="float32"):
+        loaded.probabilities(torch.zeros(2, 1, 16, 16))
+
+
+def test_command_refuses_without_traceback(trained, capsys):
+    for words in ([str(trained[1])], ["absent.gossamer", "a.png"]):
+        with pytest.raises(SystemExit) as exit_:
+            main(words)
+        assert exit_.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_onnx_has_an_open_batch_size(trained, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    size = load(trained[1]).export_onnx(tmp_path / "m.onnx")
+    assert size == (tmp_path / "m.onnx").stat().st_size
+    onnx.checker.check_model(onnx.load(tmp_path / "m.onnx"))
