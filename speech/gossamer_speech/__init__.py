@@ -1,0 +1,1 @@
+"""Sparse autoencoder features for speech: learned without labels, pooled over a word, read by a linear recogniser."""
