@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -65,8 +65,8 @@ class Config:
     """steps in a gradient"""
     episodes: int = 100
     """episodes of the evaluation, at most 10,000"""
-    accelerator: str = "cpu"
-    """what Lightning Fabric calls it: cpu, cuda, auto"""
+    accelerator: Literal["cpu", "cuda", "auto"] = "cpu"
+    """where the networks are; environments are always on the CPU"""
     checkpoint: Path | None = None
     """file to write the run's state to every minute, and to go on from where it exists"""
 
@@ -206,7 +206,7 @@ class Run:
         return Rollout(views, actions, log_probabilities, values, rewards, ended, self.agent(self.views())[1])
 
     def note(self, reward: float, t: int) -> None:
-        """Note the end of an episode: its return, and whether the task counts as solved now."""
+        """Note the end of an episode: its return (MiniGrid rewards the last step alone), and whether it is solved now."""
         progress = self.progress
         progress.recent = [*progress.recent[1 - RECENT :], reward]
         solved = sum(reward > 0 for reward in progress.recent) >= SOLVED * RECENT
