@@ -107,7 +107,7 @@ def _multiply_back(gradient, x, values, positions, to_x, to_values):
     from gossamer.kernels import training
 
     back = x.new_empty(x.shape if to_x else 0)
-    grown = values.new_empty(values.shape if to_values else 0)
+    grown = values.new_zeros(values.shape if to_values else 0)
     structure = structures.of(positions, (outputs, inputs, 1, 1))
     training.multiply_back(
         structure,
@@ -140,7 +140,7 @@ def _linear_context(ctx, inputs, output):
 def _linear_gradient(ctx, gradient, back=_linear_backward):
     to_x, to_values, _, to_bias = ctx.needs_input_grad[:4]
     x, values = back(gradient, *ctx.saved_tensors, to_x, to_values)
-    bias = gradient.flatten(0, -2).sum(0) if to_bias else None
+    bias = gradient.reshape(-1, gradient.shape[-1]).sum(0) if to_bias else None
     return x if to_x else None, values if to_values else None, None, bias, None
 
 

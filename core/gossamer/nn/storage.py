@@ -80,7 +80,7 @@ class SparseWeight(nn.Module):
                 raise InputError(f"{name} has shape {tuple(which.shape)}, but the weight has {self.shape}.")
             which = which.flatten().nonzero().squeeze(1)
         which, size = which.long().unique(), torch.Size(self.shape).numel()
-        if len(which) and not (0 <= which[0] and which[-1] < size):
+        if len(which) and not (which[0] >= 0 and which[-1] < size):
             raise InputError(f"{name} holds the index {int(which[-1])}; the weight has the indices 0 to {size - 1}.")
         return which
 
