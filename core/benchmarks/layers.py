@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from gossamer import kernels
+from gossamer.kernels.target import target
 
 CONVOLUTIONS = (  # kernel, inputs, outputs, height and width
     (3, 64, 64, 56),
@@ -49,9 +50,9 @@ def machine() -> str:
     with open("/proc/cpuinfo") as file:
         model = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), platform.machine())
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    target = kernels.target()
+    processor = target()
     return (
-        f"{model} ({target.name}, {target.lanes} lanes), one thread; Python {platform.python_version()}, "
+        f"{model} ({processor.name}, {processor.lanes} lanes), one thread; Python {platform.python_version()}, "
         f"torch {torch.__version__}, numba {numba.__version__}; commit {commit}"
     )
 

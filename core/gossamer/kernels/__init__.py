@@ -31,7 +31,7 @@ from gossamer.kernels.activation import ACTIVATIONS, Activation
 from gossamer.kernels.convolution import Convolution, conv2d
 from gossamer.kernels.layout import Layout, allocate
 from gossamer.kernels.matrix import Linear, linear
-from gossamer.kernels.target import available, target
+from gossamer.kernels.target import available
 
 __all__ = [
     "ACTIVATIONS",
@@ -43,5 +43,4 @@ __all__ = [
     "available",
     "conv2d",
     "linear",
-    "target",
 ]

@@ -16,6 +16,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import llvmlite
+import numba
 from numba.core import types
 from numba.core.ccallback import CFunc
 from numba.core.compiler import CompileResult
@@ -57,15 +59,18 @@ def folder() -> Path:
 
 
 @functools.cache
-def _sources() -> bytes:
+def sources() -> bytes:
     """A digest of this package's sources and of what compiles them."""
-    import llvmlite
-    import numba
+    return digest(Path(__file__).parent)
 
-    digest = hashlib.sha256(repr((numba.__version__, llvmlite.__version__, sys.version_info)).encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.digest()
+
+def digest(package: Path) -> bytes:
+    """A digest of the sources in a folder and of what compiles them."""
+    versions = numba.__version__, llvmlite.__version__, sys.version_info[:3]
+    state = hashlib.sha256(repr(versions).encode())
+    for path in sorted(package.glob("*.py")):
+        state.update(path.name.encode() + b"\0" + path.read_bytes())
+    return state.digest()
 
 
 class _Disk:
@@ -73,9 +78,10 @@ class _Disk:
 
     def __init__(self, function):
         self.name = function.__name__
+        self.loaded = False
 
     def path(self, codegen, signature) -> Path:
-        key = hashlib.sha256(_sources() + repr((codegen.magic_tuple(), signature)).encode())
+        key = hashlib.sha256(sources() + repr((codegen.magic_tuple(), signature)).encode())
         return folder() / f"{self.name}-{key.hexdigest()[:32]}"
 
     def load_overload(self, signature, context):
@@ -85,7 +91,9 @@ class _Disk:
             digest, payload = self.path(context.codegen(), signature).read_bytes().split(b"\n", 1)
             if hashlib.sha256(payload).hexdigest().encode() != digest:
                 return None
-            return CompileResult._rebuild(context, *pickle.loads(payload))
+            result = CompileResult._rebuild(context, *pickle.loads(payload))
+            self.loaded = True
+            return result
         except (OSError, ValueError):
             return None
 
