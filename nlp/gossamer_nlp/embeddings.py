@@ -1,0 +1,189 @@
+"""Embeddings of bags of terms: learned term weights, then a projection into a dense or a sparse space."""
+
+import math
+
+import numpy as np
+import scipy.sparse
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gossamer import InputError
+from gossamer.nn import TopK
+from gossamer_nlp.features import Batch
+
+
+class TermWeights(nn.Module):
+    """What a term counts in a document and in a query; starts as BM25 and learns from there.
+
+    document: √idf_t · exp(u_t) · f / (f + k₁ (1 − b + b · l / l̄)), with f = Σ_field exp(a_field) · tf_field, and the
+    length l weighted alike; query: √idf_t · exp(v_t) · tf. With a = u = v = 0 the dot product of both is BM25
+    (Robertson & Zaragoza 2009); a are the field weights of BM25F (Robertson et al. 2004), u and v learned term weights.
+
+    idf: (V,); mean_lengths: terms of each field in the mean document (F,).
+    """
+
+    idf: Tensor
+    mean_lengths: Tensor
+
+    def __init__(self, idf: Tensor, mean_lengths: Tensor, k1: float = 1.5, b: float = 0.9) -> None:
+        super().__init__()
+        self.register_buffer("idf", idf)
+        self.register_buffer("mean_lengths", mean_lengths)
+        self.document = nn.Parameter(torch.zeros_like(idf))
+        self.query = nn.Parameter(torch.zeros_like(idf))
+        self.field = nn.Parameter(torch.zeros_like(mean_lengths))
+        self.log_k1 = nn.Parameter(torch.tensor(math.log(k1)))
+        self.logit_b = nn.Parameter(torch.tensor(math.log(b / (1 - b))))
+
+    def documents(self, batch: Batch) -> Tensor:
+        """The weight of each pair of document and term (P,)."""
+        field, b = self.field.exp(), self.logit_b.sigmoid()
+        counts = field.new_zeros(len(batch.terms))
+        frequency = counts.index_add(0, batch.pairs, batch.frequencies * field[batch.fields])
+        length = (batch.lengths @ field) / (self.mean_lengths @ field)
+        saturation = frequency / (frequency + (self.log_k1.exp() * (1 - b + b * length))[batch.rows])
+        return saturation * (self.idf.sqrt() * self.document.exp())[batch.terms]
+
+    def queries(self, batch: Batch) -> Tensor:
+        """The weight of each pair of query and term (P,); queries have one field, so entries are pairs."""
+        return batch.frequencies * (self.idf.sqrt() * self.query.exp())[batch.terms]
+
+
+class DenseProjection(nn.Module):
+    """y = Σ_t w_t e_t, with a dense vector e_t of `dimensions` numbers for each term.
+
+    Starts as a random projection, N(0, 1 / dimensions), which keeps dot products but for noise (Johnson &
+    Lindenstrauss 1984).
+    """
+
+    def __init__(self, terms: int, dimensions: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.dimensions = dimensions
+        self.vectors = nn.Parameter(torch.randn(terms, dimensions, generator=generator) / dimensions**0.5)
+
+    def forward(self, weights: Tensor, terms: Tensor, rows: Tensor, size: int) -> Tensor:
+        """(P,) → (size, dimensions)."""
+        offsets = torch.searchsorted(rows, torch.arange(size, device=rows.device))
+        return F.embedding_bag(terms, self.vectors, offsets, per_sample_weights=weights, mode="sum")
+
+
+class SparseProjection(nn.Module):
+    """y = Σ_t w_t e_t, with sparse vectors e_t of few non-zeros among many `dimensions`; only these are stored.
+
+    places: the dimensions of each term's non-zeros, distinct in a row; values: what they start as; both (V, fan_out).
+    The topology can `move`.
+    """
+
+    places: Tensor
+
+    def __init__(self, places: Tensor, values: Tensor, dimensions: int) -> None:
+        super().__init__()
+        self.dimensions = dimensions
+        self.register_buffer("places", places.to(torch.int32))
+        self.values = nn.Parameter(values)
+        self.last: tuple[Tensor, ...] | None = None
+
+    @classmethod
+    def random(cls, terms: int, dimensions: int, fan_out: int, generator: torch.Generator) -> "SparseProjection":
+        """Random places, random positive values, each e_t of unit length (compare Dasgupta et al. 2017)."""
+        values = 0.75 + 0.5 * torch.rand(terms, fan_out, generator=generator)
+        return cls(draw(terms, dimensions, fan_out, generator), F.normalize(values, dim=1), dimensions)
+
+    @classmethod
+    def identity(cls, terms: int, fan_out: int, generator: torch.Generator | None = None) -> "SparseProjection":
+        """One dimension per term, e_t = 1 in its own; the further places are random and start at zero."""
+        own = torch.arange(terms)[:, None]
+        others = (own + 1 + draw(terms, max(terms - 1, 1), fan_out - 1, generator)) % terms
+        values = torch.zeros(terms, fan_out)
+        values[:, 0] = 1
+        return cls(torch.cat([own, others], 1), values, terms)
+
+    @property
+    def sparsity(self) -> float:
+        """The share of the matrix (V, dimensions) that is not stored."""
+        return 1 - self.values.shape[1] / self.dimensions
+
+    def matrix(self) -> scipy.sparse.csr_array:
+        """The matrix of all e_t (V, dimensions)."""
+        terms, fan_out = self.values.shape
+        columns = self.places.cpu().numpy().ravel()
+        values = self.values.detach().cpu().numpy().ravel()
+        pointers = np.arange(0, terms * fan_out + 1, fan_out)
+        return scipy.sparse.csr_array((values, columns, pointers), shape=(terms, self.dimensions))
+
+    def forward(self, weights: Tensor, terms: Tensor, rows: Tensor, size: int) -> Tensor:
+        """(P,) → (size, used): the dimensions that a text of this batch uses, in order; all others are zero."""
+        used, columns = self.places[terms].unique(return_inverse=True)
+        parts = weights[:, None] * self.values[terms]
+        flat = weights.new_zeros(size * len(used))
+        codes = flat.index_add(0, (rows[:, None] * len(used) + columns).flatten(), parts.flatten())
+        codes = codes.view(size, len(used))
+        if codes.requires_grad:
+            codes.retain_grad()
+            self.last = weights.detach(), terms, rows, used, columns, codes
+        return codes
+
+    @torch.no_grad()
+    def move(self, share: float) -> tuple[Tensor, Tensor]:
+        """RigL with constant fan-out (Evci et al. 2020): of the terms seen in the last backward pass, the `share` whose
+        smallest value is least drop it and grow, at zero, the dimension with the largest gradient of the dense matrix.
+
+        Returns the rows and columns of `values` that moved.
+        """
+        if self.last is None or (slope := self.last[-1].grad) is None:
+            raise InputError("the projection has seen no backward pass; call move() after one.")
+        weights, terms, rows, used, places, codes = self.last
+        seen, inverse = terms.unique(return_inverse=True)
+        least, columns = self.values[seen].abs().min(1)
+        chosen = least.argsort()[: round(share * len(seen))]
+        position = torch.full_like(seen, -1)
+        position[chosen] = torch.arange(len(chosen), device=seen.device)
+        owner = position[inverse]
+        own = owner >= 0
+        inputs = codes.new_zeros(len(chosen), len(codes))
+        inputs.index_put_((owner[own], rows[own]), weights[own])
+        gradient = (inputs @ slope).abs()
+        gradient[owner[own][:, None], places[own]] = -1.0
+        moved, columns = seen[chosen], columns[chosen]
+        self.places[moved, columns] = used[gradient.argmax(1)]
+        self.values[moved, columns] = 0
+        return moved, columns
+
+
+def draw(rows: int, dimensions: int, count: int, generator: torch.Generator | None) -> Tensor:
+    """`count` distinct numbers below `dimensions` for each row."""
+    if not count <= dimensions:
+        raise InputError(f"{count} non-zeros a term were asked of {dimensions} dimensions; raise the sparsity.")
+    places = torch.randint(dimensions, (rows, count), generator=generator)
+    while (clash := (places[:, :, None] == places[:, None]).sum((1, 2)) > count).any():
+        places[clash] = torch.randint(dimensions, (int(clash.sum()), count), generator=generator)
+    return places
+
+
+class Encoder(nn.Module):
+    """Term weights, projection, TopK; the score of a query and a document is the dot product of their codes.
+
+    active: how many dimensions of a code may be non-zero, None for dense codes.
+    """
+
+    def __init__(
+        self, weights: TermWeights, projection: DenseProjection | SparseProjection, active: int | None = None
+    ) -> None:
+        super().__init__()
+        self.weights = weights
+        self.projection = projection
+        self.activation = TopK(active) if active else nn.Identity()
+        self.log_scale = nn.Parameter(torch.zeros(()))
+
+    def forward(self, queries: Batch, documents: Batch) -> Tensor:
+        """Logits (queries, documents): the scores, scaled for the softmax of training."""
+        first = len(queries.lengths)
+        codes = self.projection(
+            torch.cat([self.weights.queries(queries), self.weights.documents(documents)]),
+            torch.cat([queries.terms, documents.terms]),
+            torch.cat([queries.rows, documents.rows + first]),
+            first + len(documents.lengths),
+        )
+        codes = self.activation(codes)
+        return codes[:first] @ codes[first:].T * self.log_scale.exp()
