@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 
+from gossamer.kernels.copies import Copies, plain
 from gossamer.kernels.geometry import Axis, forward, split_layout
 from gossamer.kernels.layout import Layout, aligned, halo
 from gossamer.kernels.simd import LANES
@@ -58,25 +59,28 @@ class Copied:
         phases = len(rows.phases) * len(columns.phases)
         layout = split_layout(rows, columns, x.shape[1], _pitch(out))
         self.inside = layout.view(aligned(layout.size))
-        self.phases = split(rows, columns)
+        self.to_inside = Copies(rows, columns, x[0], self.inside[0], threads)
         self.scratch = self.other = None
         if any(_pitch(a) != layout.pitch for a in (out, residual) if a is not None):
             shape = (1, out.shape[1], rows.output, columns.output)
             flat = Layout(shape, (0, layout.pitch - columns.output))
             self.scratch = flat.view(aligned(flat.size))
-            self.other = None if residual is None else flat.view(aligned(flat.size))
+            self.from_scratch = Copies(*plain(out), out[0], self.scratch[0], threads)
+            if residual is not None:
+                self.other = flat.view(aligned(flat.size))
+                self.to_other = Copies(*plain(residual), residual[0], self.other[0], threads)
         walk = forward(rows, columns, x.shape[1] // weights.parts, layout.pitch, phases * layout.plane, layout.plane)
         self.strips = partial(Strips, weights, walk, self.inside, threads=threads)
         self.calls: dict[int, Strips] = {}
 
     def __call__(self, image: int):
         """Convolve one image."""
-        copy_phases(self.x[image], self.inside[0], self.phases)
+        self.to_inside.split(self.x[image])
         if self.other is not None:
-            self.other[0] = self.residual[image]
+            self.to_other.split(self.residual[image])
         self.of(image).call()
         if self.scratch is not None:
-            self.out[image] = self.scratch[0]
+            self.from_scratch.merge(self.out[image])
 
     def of(self, image: int) -> Strips:
         """The kernel bound to the memory of one image."""
@@ -87,22 +91,6 @@ class Copied:
             residual = self.residual if self.residual is None else self.residual[one]
             self.calls[key] = self.strips(whole, residual if self.scratch is None else self.other)
         return self.calls[key]
-
-
-def split(rows: Axis, columns: Axis) -> list[tuple[slice, slice]]:
-    """The rows and columns of an image that make its phases."""
-    return [
-        (slice(int(a), None, rows.stride), slice(int(b), None, columns.stride))
-        for a in rows.phases
-        for b in columns.phases
-    ]
-
-
-def copy_phases(image: np.ndarray, inside: np.ndarray, phases: list[tuple[slice, slice]]):
-    """Copy an image (C, H, W) into planes (C · phases, H / stride, W / stride)."""
-    for k, (rows, columns) in enumerate(phases):
-        piece = image[:, rows, columns]
-        inside[k :: len(phases), : piece.shape[1], : piece.shape[2]] = piece
 
 
 def _pitch(array: np.ndarray) -> int:

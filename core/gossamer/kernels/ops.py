@@ -183,7 +183,7 @@ def _convolve(x, values, positions, bias, shape, stride, padding, dilation, grou
     geometry = (tuple(shape), tuple(stride), tuple(padding), tuple(dilation), groups)
     structure = structures.of(positions, *geometry)
     y = x.new_empty(len(x), shape[0], *(axis.output for axis in structure.axes(x.shape[2:])))
-    training.convolve(structure, *_numpy(values, bias), x.detach().numpy(), y.numpy(), torch.get_num_threads())
+    training.convolve(structure, *_numpy(values, bias, x), y.numpy(), torch.get_num_threads())
     return y
 
 
@@ -228,9 +228,7 @@ def _convolve_back(gradient, x, values, positions, shape, stride, padding, dilat
     geometry = (tuple(shape), tuple(stride), tuple(padding), tuple(dilation), groups)
     training.convolve_back(
         structures.of(positions, *geometry),
-        *_numpy(values),
-        x.detach().numpy(),
-        gradient.detach().numpy(),
+        *_numpy(values, x, gradient),
         back.numpy() if to_x else None,
         grown.numpy() if to_values else None,
         torch.get_num_threads(),

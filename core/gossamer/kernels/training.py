@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from gossamer.kernels import packing
-from gossamer.kernels.binding import copy_phases, split
+from gossamer.kernels.copies import Copies, plain
 from gossamer.kernels.geometry import Axis, Walk, backward, forward
 from gossamer.kernels.inner import Inner, products
 from gossamer.kernels.layout import Layout, aligned
@@ -78,8 +78,8 @@ class _Image:
     def __init__(self, structure: Structure, size: tuple[int, int], threads: int):
         self.structure, self.threads = structure, threads
         rows, columns = self.rows, self.columns = structure.axes(size)
-        self.phases = split(rows, columns)
-        outputs, channels = structure.shape[0], structure.groups * structure.shape[1] * len(self.phases)
+        self.phases = len(rows.phases) * len(columns.phases)
+        outputs, channels = structure.shape[0], structure.groups * structure.shape[1] * self.phases
         pitch = -(-(max(columns.split, columns.output) + columns.halo))
         if rows.size == 1:
             pitch = -(-pitch // LANES) * LANES
@@ -101,7 +101,7 @@ class _Image:
     @cached_property
     def forward_walk(self) -> Walk:
         """The walk over the phases."""
-        layout, phases = self.inner_layout, len(self.phases)
+        layout, phases = self.inner_layout, self.phases
         return forward(
             self.rows, self.columns, self.structure.shape[1], layout.pitch, phases * layout.plane, layout.plane
         )
@@ -124,6 +124,10 @@ class _Image:
         walk = backward(self.rows, self.columns, outputs, layout.pitch, layout.plane)
         weights = self._weights(self.structure.reverse(self.rows, self.columns), len(self.x[0]))
         return Strips(weights, walk, self.y, self.gradient, threads=self.threads)
+
+    def copies(self, here: np.ndarray, images: np.ndarray, rows: Axis, columns: Axis) -> Copies:
+        """Copies between images (N, C, H, W) and their phases in this memory."""
+        return Copies(rows, columns, images[0], here[0], self.threads)
 
     @cached_property
     def table(self) -> np.ndarray:
@@ -150,37 +154,43 @@ class _Image:
 
 
 def convolve(structure: Structure, values, bias, x, out, threads: int = 1):
-    """Set out (N, O, OH, OW) to the convolution of x (N, I, H, W) with `values` (non-zeros,), plus bias (O,) or None."""
+    """Set out (N, O, OH, OW) to the convolution of x (N, I, H, W) with `values` (non-zeros,), plus bias (O,) or None.
+
+    The rows of all images are contiguous.
+    """
+    if not len(x):
+        return
     size = x.shape[2:]
     image = structure.image(size, threads)
     image.forward.refresh(values, bias)
+    to_x, from_y = image.copies(image.x, x, *structure.axes(size)), image.copies(image.y, out, *plain(out))
     for n in range(len(x)):
-        copy_phases(x[n], image.x[0], image.phases)
+        to_x.split(x[n])
         image.forward.call()
-        out[n] = image.y[0]
+        from_y.merge(out[n])
     structure.give(image, size, threads)
 
 
 def convolve_back(structure: Structure, values, x, gradient, to_x, to_values, threads: int = 1):
-    """Set `to_x` (N, I, H, W) and `to_values` (non-zeros,), each unless None, from the gradient (N, O, OH, OW) to the output."""
+    """Set `to_x` (N, I, H, W) and `to_values` (non-zeros,), each unless None, from the gradient (N, O, OH, OW)."""
+    if not len(x):
+        return
     size = x.shape[2:]
+    rows, columns = structure.axes(size)
     image = structure.image(size, threads)
+    to_y, here = image.copies(image.y, gradient, *plain(gradient)), image.copies(image.x, x, rows, columns)
     if to_x is not None:
         image.backward.refresh(values)
-        missed = sum(
-            len(range(*rows.indices(size[0]))) * len(range(*columns.indices(size[1]))) for rows, columns in image.phases
-        )
-        if missed < size[0] * size[1]:
+        from_x = image.copies(image.gradient, to_x, rows, columns)
+        if len(rows.phases) < rows.stride or len(columns.phases) < columns.stride:
             to_x[...] = 0
     for n in range(len(x)):
-        image.y[0] = gradient[n]
+        to_y.split(gradient[n])
         if to_x is not None:
             image.backward.call()
-            for k, (rows, columns) in enumerate(image.phases):
-                piece = to_x[n, :, rows, columns]
-                piece[...] = image.gradient[0, k :: len(image.phases), : piece.shape[1], : piece.shape[2]]
+            from_x.merge(to_x[n])
         if to_values is not None:
-            copy_phases(x[n], image.x[0], image.phases)
+            here.split(x[n])
             image.multiply(to_values, n > 0)
     structure.give(image, size, threads)
 
