@@ -1,0 +1,1 @@
+"""Masks in other people's trainers: `gossamer.integrations.lightning` and `gossamer.integrations.transformers`."""
