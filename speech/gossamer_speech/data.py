@@ -113,19 +113,14 @@ def synthetic() -> tuple[list[Recording], str, Reader]:
 
 
 def recorded(data: str, folder: Path) -> tuple[list[Recording], str, Reader]:
-    """The recordings of a folder, read once as bytes: their hash names the cache's file."""
+    """The recordings of a folder, and the hash of their bytes."""
     if not folder.is_dir():
         raise InputError(f"the data folder {folder} does not exist or is a file. {_remedy(data)}")
     found = digits(folder) if data == "fsdd" else labelled(folder)
-    contents = {path: path.read_bytes() for path in found}
     digest = hashlib.sha256()
-    for content in contents.values():
-        digest.update(hashlib.sha256(content).digest())
-
-    def read() -> Iterable[Tensor]:
-        return (decode(path, content) for path, content in contents.items())
-
-    return list(found.values()), digest.hexdigest(), read
+    for path in found:
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return list(found.values()), digest.hexdigest(), lambda: map(decode, found)
 
 
 def digits(folder: Path) -> dict[Path, Recording]:
@@ -171,15 +166,16 @@ def labelled(folder: Path) -> dict[Path, Recording]:
         found[path] = Recording(word, speaker, test)
     if not found:
         raise InputError(f"{folder} holds no recordings. {_remedy('folder')}")
-    for word in sorted({recording.word for recording in found.values()}):
-        for test in (False, True):
-            if not any(r.word == word and r.test == test for r in found.values()):
-                part = "test" if test else "training"
-                raise InputError(
-                    f"{folder / word} has no recording in the {part} part; add recordings of more speakers."
-                )
-    if len({recording.word for recording in found.values()}) < 2:
-        raise InputError(f"{folder} has recordings of one word only. {_remedy('folder')}")
+    words = sorted({recording.word for recording in found.values()})
+    if len(words) < 2:
+        raise InputError(f"{folder} has recordings of one word only, {words[0]!r}. {_remedy('folder')}")
+    for word in words:
+        own = [recording.test for recording in found.values() if recording.word == word]
+        if own.count(False) < 2 or own.count(True) < 1:
+            raise InputError(
+                f"{folder / word} has {own.count(False)} recordings to train on and {own.count(True)} to test on, and "
+                "needs two and one; add recordings of more speakers."
+            )
     return found
 
 
@@ -189,17 +185,17 @@ def _remedy(data: str) -> str:
     return "It should hold one subfolder for each word, with recordings in it: WORD/*.wav."
 
 
-def decode(path: Path, content: bytes) -> Tensor:
+def decode(path: Path) -> Tensor:
     """The samples (n,) at 8 kHz of an audio file, its channels averaged."""
-    remedy = "Remove the file or fetch it again."
+    content, remedy = path.read_bytes(), "Remove the file or fetch it again."
     if content[:4] == b"RIFF" and len(content) < int.from_bytes(content[4:8], "little") + 8 < 1 << 32:
         raise InputError(f"{path} is cut short: it has {len(content)} bytes and says it has more. {remedy}")
     try:
         samples, rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
     except soundfile.SoundFileError as error:
         raise InputError(f"{path} is not audio that can be read ({error}). {remedy}") from error
-    if not len(samples):
-        raise InputError(f"{path} holds no sound. {remedy}")
+    if not len(samples) or not np.isfinite(samples).all():
+        raise InputError(f"{path} holds no sound, or samples that are not numbers. {remedy}")
     return at_8_khz(torch.from_numpy(samples.mean(1)), rate)
 
 
@@ -216,8 +212,8 @@ def cache_folder() -> Path:
 def cached(path: Path, count: int, compute: Callable[[], list[Tensor]]) -> tuple[np.ndarray, np.ndarray]:
     """The frames (Σ T, 40) and lengths (count,) in `path`; computed and written there if it is absent or damaged."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            frames, lengths = file["frames"], file["lengths"]
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            frames, lengths = arrays["frames"], arrays["lengths"]
         if len(lengths) == count and lengths.sum() == len(frames) and frames.shape[1:] == (features.MELS,):
             return frames, lengths
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

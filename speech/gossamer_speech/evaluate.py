@@ -14,7 +14,7 @@ from gossamer.nn import SparseAutoencoder, explained_variance
 from gossamer_speech.encoders import linear, pool
 from gossamer_speech.features import stack
 
-STRENGTHS = (1.0, 10.0, 100.0)
+STRENGTHS = (1.0, 10.0, 100.0, 1000.0)
 SCALINGS = ("each", "all")
 
 

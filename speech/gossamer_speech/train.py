@@ -6,6 +6,7 @@ python -m gossamer_speech.train folder --data-dir speech_commands --method topk
 """
 
 import difflib
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 import gossamer as gs
-from gossamer.cli import train_command
 from gossamer.nn import SparseAutoencoder, TopK
 from gossamer_speech import encoders
 from gossamer_speech.data import DATA
@@ -70,6 +70,10 @@ class Config:
         for name in ("codes", "active", "segments", "epochs", "batch"):
             if getattr(self, name) < 1:
                 raise gs.InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.learning_rate <= 0:
+            raise gs.InputError(f"learning_rate is {self.learning_rate}; it must be above 0.")
+        if self.snr is not None and not math.isfinite(self.snr):
+            raise gs.InputError(f"snr is {self.snr}; it must be a finite number of dB, or None for no noise.")
         if self.data == "espeak" and self.data_dir is not None:
             raise gs.InputError(
                 f"data_dir is {self.data_dir}, but the data set 'espeak' comes with the package and reads no folder; "
@@ -160,4 +164,6 @@ def train_autoencoder(
 
 
 if __name__ == "__main__":
+    from gossamer.cli import train_command
+
     train_command("speech")
