@@ -154,9 +154,8 @@ def compare(domain: Domains = (), results: Results = RESULTS, page: Page = PAGE)
                 failures.append(f"{run}: {outcome}")
                 progress.console.print(f"[red]failed[/] {run}: {outcome}")
             else:
-                progress.console.print(
-                    f"[green]done[/] {run}: {outcome.metric} {outcome.value:.3f} ({outcome.train_seconds:.0f} s)"
-                )
+                score = f"{outcome.metric} {outcome.value:.3f} ({outcome.train_seconds:.0f} s)"
+                progress.console.print(f"[green]done[/] {run.domain} {outcome.method} seed {outcome.seed}: {score}")
     if failures:
         raise InputError(f"{len(failures)} of {len(plan)} runs failed; the first: {failures[0]}")
     report(domain, results, page)

@@ -61,7 +61,7 @@ class Row:
             r.data,
             r.method,
             r.pattern,
-            f"{self.mean('sparsity'):.1%}",
+            percent(self.mean("sparsity") or 0.0),
             f"{r.metric} {'↑' if r.higher_is_better else '↓'}",
             f"{self.value:.3f}{spread}",
             "–" if dense is None else f"{dense:.3f}",
@@ -71,6 +71,11 @@ class Row:
             f"{round(self.mean('bytes') or 0):,}",
             f"{self.mean('train_seconds'):.1f}",
         ]
+
+
+def percent(sparsity: float) -> str:
+    """A sparsity with as many digits as tell it from all and from nothing: 90.0%, 99.98%."""
+    return f"{sparsity:.1%}" if sparsity < 0.999 else f"{sparsity:.3%}"
 
 
 def rows(results: Sequence[Result]) -> list[Row]:

@@ -7,7 +7,7 @@ from importlib.resources import files
 from itertools import groupby
 from typing import Any
 
-from gossamer.compare import HEADINGS, Row
+from gossamer.compare import HEADINGS, Row, percent
 from gossamer.errors import InputError
 
 BLUE, GREY, ORANGE = "#2563a8", "#9aa3ad", "#d9730d"
@@ -65,7 +65,7 @@ def svg(draw: Any, rows: list[Row]) -> str:
 def name_of(row: Row) -> str:
     """What tells the row from its neighbours in a plot."""
     sparsity = row.mean("sparsity") or 0.0
-    return row.first.method + (f" {sparsity:.0%}" if sparsity > 0 else "")
+    return row.first.method + (f" {percent(sparsity)}" if sparsity > 0 else "")
 
 
 def colour(row: Row) -> str:
@@ -95,7 +95,7 @@ def bars(axes: Any, rows: list[Row]) -> None:
 
 def sizes(axes: Any, rows: list[Row]) -> None:
     """Value against non-zero parameters, on a logarithmic axis."""
-    rows = sorted((row for row in rows if (row.mean("nonzeros") or 0) > 0), key=lambda row: row.value)
+    rows = sorted((row for row in rows if (row.mean("nonzeros") or 0) > 0), key=lambda row: -row.value)
     for row in rows:
         axes.errorbar(
             row.mean("nonzeros"), row.value, yerr=row.spread or None, fmt="o", color=colour(row), markersize=5
@@ -107,9 +107,9 @@ def sizes(axes: Any, rows: list[Row]) -> None:
         labels: list[tuple[float, float]] = []  # where they stand: none may lie on another
         for row in rows:
             size, height = row.mean("nonzeros") or 1.0, row.value
-            for other, below in labels:
+            for other, above in labels:
                 if max(size, other) < 3 * min(size, other):
-                    height = max(height, below + 0.06 * (high - low))
+                    height = min(height, above - 0.06 * (high - low))
             labels.append((size, height))
             axes.annotate(
                 name_of(row),
