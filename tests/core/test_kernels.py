@@ -151,11 +151,56 @@ def test_groups_of_channels_share_their_positions():
     mask = np.zeros((7, 5), bool)
     mask[[0, 1, 2, 5]] = [1, 0, 1, 0, 0]
     mask[3] = [0, 1, 0, 0, 1]
-    four, two, one = packing.sections(mask)
-    assert (four.size, four.channels.tolist(), four.position.tolist()) == (4, [0, 1, 2, 5], [0, 2])
-    assert four.source.tolist() == [[0, 2, 4, 8], [1, 3, 5, 9]]
-    assert (two.size, two.channels.tolist(), two.source.tolist()) == (2, [4, 6], [])
-    assert (one.size, one.channels.tolist(), one.position.tolist(), one.source.tolist()) == (1, [3], [1, 4], [[6], [7]])
+    weight = np.arange(35, dtype=np.float32).reshape(7, 5, 1)
+    weights = packing.Weights.of(weight, mask[..., None], 1, None)
+    four, two, one = weights.sections
+    assert (four.size, four.channels.tolist(), four.positions.tolist()) == (4, [0, 1, 2, 5], [0, 2])
+    assert four.values.tolist() == [[0, 5, 10, 25], [2, 7, 12, 27]]
+    assert (two.size, two.channels.tolist(), two.values.tolist()) == (2, [4, 6], [])
+    assert (one.size, one.channels.tolist(), one.positions.tolist(), one.values.tolist()) == (
+        1,
+        [3],
+        [1, 4],
+        [[16], [19]],
+    )
+    assert one.starts.tolist() == [[0, 2]]
+    assert weights.nonzeros == 10
+    np.testing.assert_array_equal(weights.dense(), weight * mask[..., None])
+
+
+def test_entries_are_sorted_by_blocks_of_input_channels():
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((6, 7, 4), np.float32)
+    weights = packing.Weights.of(weight, weight > 0, 2, None)
+    for blocks in (3, 7, 1):
+        weights = weights.in_blocks(blocks)
+        first = packing.first_channels(7, blocks)
+        for section in weights.sections:
+            block, _ = section.entries()
+            channel = first[block] + section.positions // 4
+            assert (channel < first[block + 1]).all()
+        np.testing.assert_array_equal(weights.dense(), weight * (weight > 0))
+
+
+def test_weights_of_more_positions_than_16_bits_count():
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((3, 70_000), np.float32)
+    layer = kernels.linear(weight, weight > 2)
+    for n in (1, 9):
+        x, out = rng.standard_normal((n, 70_000), np.float32), np.zeros((n, 3), np.float32)
+        layer.bind(x, out)()
+        np.testing.assert_allclose(out, x @ (weight * (weight > 2)).T, rtol=1e-3, atol=1e-3)
+
+
+def test_memory_is_six_bytes_for_a_non_zero():
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((64, 64, 3, 3), np.float32)
+    mask = rng.random(weight.shape) < 0.1
+    conv = kernels.conv2d(weight, mask)
+    assert conv.bytes == pytest.approx(6 * mask.sum(), rel=0.05)
+    four = np.repeat(mask[::4], 4, axis=0)
+    conv = kernels.conv2d(weight, four)
+    assert conv.bytes == pytest.approx(4.5 * four.sum(), rel=0.1)
 
 
 def test_patterns_are_found_in_masks():

@@ -153,7 +153,9 @@ def test_the_width_of_vectors_is_found():
     if "NUMBA_CPU_NAME" not in os.environ:
         assert probe(host, "host").lanes == LANES
     if platform.machine() == "x86_64":
-        machines = {name: llvm.Target.from_triple(triple).create_target_machine(cpu=name) for name in ("haswell", "x86-64")}
+        machines = {
+            name: llvm.Target.from_triple(triple).create_target_machine(cpu=name) for name in ("haswell", "x86-64")
+        }
         assert probe(machines["haswell"], "haswell") == Target("haswell", 8, 16)
         assert probe(machines["x86-64"], "x86-64") == Target("x86-64", 4, 16)
 

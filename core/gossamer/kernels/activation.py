@@ -26,8 +26,9 @@ ACTIVATIONS = (
 class Activation:
     """An elementwise function with its constants.
 
-    clamp(x) = min(max(x, low), high), so ReLU6 is `Activation("clamp", 0, 6)`; leaky_relu(x) = max(x, 0) + slope·min(x, 0);
-    hardsigmoid(x) = clamp(x/6 + 1/2, 0, 1); hardswish(x) = x·hardsigmoid(x); silu(x) = x·sigmoid(x);
+    clamp(x) = min(max(x, low), high), so ReLU6 is `Activation("clamp", 0, 6)`;
+    leaky_relu(x) = max(x, 0) + slope·min(x, 0); hardsigmoid(x) = clamp(x/6 + 1/2, 0, 1);
+    hardswish(x) = x·hardsigmoid(x); silu(x) = x·sigmoid(x);
     gelu(x) = x·Φ(x) with the exact normal distribution Φ, gelu_tanh its tanh approximation.
     """
 

@@ -2,33 +2,37 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gossamer.kernels.copies import Copies, plain
-from gossamer.kernels.geometry import Axis, forward, split_layout
+from gossamer.kernels.geometry import Walk, forward, split_layout
 from gossamer.kernels.layout import Layout, aligned, halo
 from gossamer.kernels.simd import LANES
-from gossamer.kernels.strips import Strips, Weights
+from gossamer.kernels.strips import Strips, tile
 from gossamer.kernels.threads import spread
 
+if TYPE_CHECKING:
+    from gossamer.kernels.convolution import Convolution
 
-def bind(weights: Weights, axes: list[Axis], x, out, residual, threads: int) -> Callable[[], None]:
-    """The call that runs a convolution along `axes` on x, out and residual (all NCHW, rows contiguous).
 
-    Where the input lies as the kernel wants it, with halo and with the output's pitch, it is read in place. Otherwise each
-    image is first copied to scratch memory, split into phases; results of another pitch go to scratch memory, too.
+def bind(convolution: "Convolution", x, out, residual, threads: int) -> Callable[[], None]:
+    """The call that runs a convolution on x, out and residual (all NCHW, rows contiguous).
+
+    Where the input lies as the kernel wants it, with halo and with the output's pitch, it is read in place. Otherwise
+    each image is first copied to scratch memory, split into phases; results of another pitch go to scratch memory, too.
     """
-    if _in_place(axes, x, out, residual):
-        walk = forward(*axes, x.shape[1] // weights.parts, _pitch(x), x.strides[1] // 4, 0)
-        strips = Strips(weights, walk, x, out, residual, threads)
+    if _in_place(convolution, x, out, residual):
+        walk = forward(*convolution.axes(x.shape[2:]), convolution.shape[1], _pitch(x), x.strides[1] // 4, 0)
+        strips = _strips(convolution, walk, x, out, residual, threads)
 
         def run(call=strips.call, keep=strips):
             call()
 
         return run
     workers = min(threads, len(x))
-    work = [Copied(weights, axes, x, out, residual, threads if workers == 1 else 1) for _ in range(workers)]
+    work = [_Copied(convolution, x, out, residual, threads if workers == 1 else 1) for _ in range(workers)]
 
     def part(worker, first, last):
         for image in range(first, last):
@@ -37,25 +41,29 @@ def bind(weights: Weights, axes: list[Axis], x, out, residual, threads: int) -> 
     return partial(spread, part, len(x), workers)
 
 
-def _in_place(axes, x, out, residual) -> bool:
-    rows, columns = axes
-    if rows.stride * columns.stride != 1 or any(_pitch(a) != _pitch(x) for a in (out, residual) if a is not None):
+def _strips(convolution, walk: Walk, x, out, residual, threads) -> Strips:
+    weights = convolution.weights = convolution.weights.in_blocks(tile(convolution.weights, walk)[1])
+    return Strips(weights, walk, x, out, residual, convolution.activation, threads)
+
+
+def _in_place(convolution, x, out, residual) -> bool:
+    if convolution.stride != (1, 1) or any(_pitch(a) != _pitch(x) for a in (out, residual) if a is not None):
         return False
     around = halo(x)
     if around is None:
-        walk = forward(rows, columns, 1, _pitch(x), 0, 0)
+        walk = forward(*convolution.axes(x.shape[2:]), 1, _pitch(x), 0, 0)
         vectors = -(-walk.pixels // LANES) * LANES
         inside = vectors + walk.reach <= (x.shape[2] - 1) * walk.pitch + x.shape[3]
-        return rows.padding == columns.padding == 0 and inside
-    return around[0] >= rows.padding and around[1] >= columns.padding
+        return convolution.padding == (0, 0) and inside
+    return all(have >= want for have, want in zip(around, convolution.padding, strict=True))
 
 
-class Copied:
+class _Copied:
     """A convolution of one image at a time by way of scratch memory."""
 
-    def __init__(self, weights, axes, x, out, residual, threads):
+    def __init__(self, convolution, x, out, residual, threads):
         self.x, self.out, self.residual = x, out, residual
-        rows, columns = axes
+        rows, columns = convolution.axes(x.shape[2:])
         phases = len(rows.phases) * len(columns.phases)
         layout = split_layout(rows, columns, x.shape[1], _pitch(out))
         self.inside = layout.view(aligned(layout.size))
@@ -69,8 +77,8 @@ class Copied:
             if residual is not None:
                 self.other = flat.view(aligned(flat.size))
                 self.to_other = Copies(*plain(residual), residual[0], self.other[0], threads)
-        walk = forward(rows, columns, x.shape[1] // weights.parts, layout.pitch, phases * layout.plane, layout.plane)
-        self.strips = partial(Strips, weights, walk, self.inside, threads=threads)
+        walk = forward(rows, columns, convolution.shape[1], layout.pitch, phases * layout.plane, layout.plane)
+        self.strips = partial(_strips, convolution, walk, self.inside, threads=threads)
         self.calls: dict[int, Strips] = {}
 
     def __call__(self, image: int):
@@ -88,7 +96,7 @@ class Copied:
         if key not in self.calls:
             one = slice(image, image + 1)
             whole = self.out[one] if self.scratch is None else self.scratch
-            residual = self.residual if self.residual is None else self.residual[one]
+            residual = None if self.residual is None else self.residual[one]
             self.calls[key] = self.strips(whole, residual if self.scratch is None else self.other)
         return self.calls[key]
 

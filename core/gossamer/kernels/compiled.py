@@ -1,7 +1,8 @@
 """Compiling the drivers once and keeping the machine code on disk.
 
-Numba's own cache looks at the file of the cached function alone; here a change in any source of this package, in Numba, in
-LLVM or in the processor makes a new key. The code lies below XDG_CACHE_HOME; where that cannot be written, it is kept in memory.
+Numba's own cache looks at the file of the cached function alone; here a change in any source of this package, in
+Numba, in LLVM or in the processor makes a new key. The code lies below XDG_CACHE_HOME; where that cannot be written,
+it is kept in memory.
 """
 
 import contextlib
@@ -45,6 +46,7 @@ class Entry:
         return ctypes.CFUNCTYPE(C_TYPES[self.signature.return_type], *arguments)(self.code.address)
 
     def __call__(self, *args):
+        """Run the machine code."""
         return self.call(*args)
 
 

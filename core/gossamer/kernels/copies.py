@@ -165,7 +165,7 @@ def merge(table, image, phases, first, last):
 
 
 class Copies:
-    """Copies between images like `image` (C, H, W), rows contiguous, and `phases` (C · phases, H / stride, W / stride)."""
+    """Copies between images like `image` (C, H, W), rows contiguous, and `phases` (C · phases, H / s, W / s)."""
 
     def __init__(self, rows: Axis, columns: Axis, image: np.ndarray, phases: np.ndarray, threads: int = 1):
         self.table, self.channels, self.threads = table(rows, columns, image, phases), len(image), threads

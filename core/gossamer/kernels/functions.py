@@ -14,7 +14,7 @@ INTEGERS = ir.VectorType(INT32, LANES)
 
 @intrinsic
 def activate(_, kind, slope, address, masks, begin, count):
-    """Replace `count` vectors at an address by the function numbered `kind` in ACTIVATIONS; `masks` from bit group `begin` on."""
+    """Replace `count` vectors at an address by function `kind` of ACTIVATIONS; their masks begin with `begin`."""
 
     def emit(context, builder, signature, args):
         kind, slope, address, masks, begin, count = args

@@ -1,7 +1,7 @@
 """How a convolution walks over an image in memory.
 
-Output pixels are counted along rows of a fixed pitch, so that one loop runs over a whole plane; what falls between two rows is
-computed and not stored. A non-zero is then an offset from the output pixel into the input, the same for all
+Output pixels are counted along rows of a fixed pitch, so that one loop runs over a whole plane; what falls between
+two rows is computed and not stored. A non-zero is then an offset from the output pixel into the input, the same for all
 pixels. A stride s > 1 splits the input into s × s planes, its phases, of every s-th row and column, in which the
 convolution has stride 1. The gradient to the input walks the same way over the gradient to the output.
 """
@@ -75,18 +75,15 @@ class Axis:
 class Walk:
     """Where a kernel finds its inputs: offsets, in elements, from the output pixel.
 
-    `height` × `width` output pixels lie in rows `pitch` apart. Input position k lies `offset[k]` from the output pixel, in the
-    input channel `channel[k]` of `channels`; the inputs of one group of channels begin `part` after those of the group before.
-    `reach` is the distance between the first and the last pixel in one channel, on `lines` rows; `key` names the walk.
+    `height` × `width` output pixels lie in rows `pitch` apart. Input position k lies `offset[k]` (int32) from the
+    output pixel; the inputs of one part of the channels begin `part` after those of the part before.
+    `reach` is the distance between the first and the last pixel in one channel, on `lines` rows.
     """
 
-    key: tuple
     height: int
     width: int
     pitch: int
     offset: np.ndarray
-    channel: np.ndarray
-    channels: int
     part: int
     reach: int
     lines: int
@@ -108,39 +105,23 @@ class Walk:
 
 
 def forward(rows: Axis, columns: Axis, channels: int, pitch: int, channel: int, plane: int) -> Walk:
-    """The walk of a convolution whose weight has `channels` input channels, `channel` apart, their phases `plane` apart."""
+    """The walk of a convolution over `channels` input channels, `channel` apart, their phases `plane` apart."""
     phase = rows.phase[:, None] * len(columns.phases) + columns.phase
     inner = phase * plane + rows.shift[:, None] * pitch + columns.shift
-    offset = (np.arange(channels)[:, None, None] * channel + inner).ravel()
-    owner = np.repeat(np.arange(channels), inner.size)
-    key = ("forward", rows, columns, pitch, channel, plane)
-    return Walk(
-        key,
-        rows.output,
-        columns.output,
-        pitch,
-        offset,
-        owner,
-        channels,
-        channels * channel,
-        *_span(rows, columns, pitch),
-    )
+    return _walk(rows, columns, rows.output, columns.output, pitch, channels, channel, inner)
 
 
 def backward(rows: Axis, columns: Axis, channels: int, pitch: int, channel: int) -> Walk:
-    """The walk of the gradient to the input's phases over the gradients to `channels` output channels, `channel` apart."""
+    """The walk of the gradient to the input's phases over `channels` output channels, `channel` apart."""
     inner = -rows.shift[:, None] * pitch - columns.shift
-    offset = (np.arange(channels)[:, None, None] * channel + inner).ravel()
-    owner = np.repeat(np.arange(channels), inner.size)
-    key = ("backward", rows, columns, pitch, channel)
-    return Walk(
-        key, rows.split, columns.split, pitch, offset, owner, channels, channels * channel, *_span(rows, columns, pitch)
-    )
+    return _walk(rows, columns, rows.split, columns.split, pitch, channels, channel, inner)
 
 
-def _span(rows: Axis, columns: Axis, pitch: int) -> tuple[int, int]:
+def _walk(rows, columns, height, width, pitch, channels, channel, inner) -> Walk:
+    offset = (np.arange(channels)[:, None, None] * channel + inner).ravel().astype(np.int32)
     spans = [int(axis.shift.max() - axis.shift.min()) for axis in (rows, columns)]
-    return spans[0] * pitch + spans[1], len(np.unique(rows.shift))
+    reach, lines = spans[0] * pitch + spans[1], len(np.unique(rows.shift))
+    return Walk(height, width, pitch, offset, channels * channel, reach, lines)
 
 
 def split_layout(rows: Axis, columns: Axis, channels: int, pitch: int = 0) -> Layout:

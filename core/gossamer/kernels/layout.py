@@ -12,9 +12,9 @@ SLACK = 512  # floats that a kernel's vectors may read past the last plane
 class Layout:
     """The plan of a buffer for `shape` (N, C, H, W) whose images have `halo` (rows, columns) of zeros on every side.
 
-    The columns right of one row are those left of the next, and the rows below one plane lie in that plane's end, those above
-    it in the end of the plane before, so a plane takes (H + rows) × (W + columns) floats, rounded up to an odd
-    number of cache lines (odd, that equal pixels of many channels may not fall into one set of the cache).
+    The columns right of one row are those left of the next, and the rows below one plane lie in that plane's end,
+    those above it in the end of the plane before, so a plane takes (H + rows) × (W + columns) floats, rounded up to an
+    odd number of cache lines (odd, that equal pixels of many channels may not fall into one set of the cache).
     """
 
     shape: tuple[int, int, int, int]
@@ -44,7 +44,7 @@ class Layout:
 
     def view(self, flat: np.ndarray) -> np.ndarray:
         """The interior (N, C, H, W) in the first `size` floats of `flat`, a contiguous float32 array."""
-        n, c, h, w = self.shape
+        c = self.shape[1]
         if flat.dtype != np.float32 or flat.ndim != 1 or flat.size < self.size:
             raise ValueError(f"flat must hold at least {self.size} float32, not {flat.size} {flat.dtype}")
         strides = tuple(4 * s for s in (c * self.plane, self.plane, self.pitch, 1))
@@ -60,7 +60,7 @@ class _Interior:
 
 
 def halo(x: np.ndarray) -> tuple[int, int] | None:
-    """The zero rows and columns around every image of x (N, C, H, W), or None unless x is whole images of a `Layout`."""
+    """The zero rows and columns around each image of x (N, C, H, W), None unless x is whole images of a `Layout`."""
     base: object = x
     while base is not None and not isinstance(base, _Interior):
         base = getattr(base, "base", None)
@@ -80,6 +80,6 @@ def aligned(size: int) -> np.ndarray:
 
 
 def allocate(shape: tuple[int, int, int, int], halo: tuple[int, int] = (0, 0)) -> np.ndarray:
-    """The interior (N, C, H, W), zero, of a new buffer with `halo` (rows, columns) of zeros on every side of each image."""
+    """The interior (N, C, H, W), zero, of a new buffer with `halo` (rows, columns) of zeros around each image."""
     layout = Layout(tuple(shape), tuple(halo))
     return layout.view(aligned(layout.size))

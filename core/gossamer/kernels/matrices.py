@@ -9,55 +9,54 @@ from gossamer.kernels.compiled import entry
 from gossamer.kernels.functions import activate
 from gossamer.kernels.rows import dot, poke, square
 from gossamer.kernels.simd import LANES
-from gossamer.kernels.tiles import float32_at, peek, peek_float, peek_int32
+from gossamer.kernels.tiles import Section, float32_at, peek, peek_float, peek_int32
 
 
 class Product(IntEnum):
-    """The columns of one section of a bound matrix-vector product."""
+    """The columns of the plan of a bound matrix-vector product."""
 
-    SIZE = 0
-    WIDTH = auto()  # bytes of an index
-    X = auto()
+    X = 0
     OUT = auto()
     RESIDUAL = auto()  # 0 if there is none
-    LANES = auto()  # int32, the rows in the order of the groups
-    BIAS = auto()  # float32, in that order
-    STARTS = auto()  # int64 [groups + 1], in vectors of entries
-    INDICES = auto()
-    VALUES = auto()
-    SUMS = auto()  # float32, room for the sums of a group for each worker, 8 apart
+    BLOCKS = auto()  # of inputs
+    FIRST = auto()  # int32, the first input of each block
     LOW = auto()  # float32
     HIGH = auto()  # float32
-    ACTIVATION = auto()
+    ACTIVATION = auto()  # as numbered in ACTIVATIONS
     SLOPE = auto()  # float32
     MASK = auto()  # one bit for one row
 
 
-SIZE, WIDTH, X, OUT, RESIDUAL, LANE = (int(Product(k)) for k in range(6))
-BIAS, STARTS, INDICES, VALUES, SUMS, LOW, HIGH, ACTIVATION, SLOPE, MASK = (int(Product(k)) for k in range(6, 16))
+X, OUT, RESIDUAL, BLOCKS, FIRST, LOW, HIGH, ACTIVATION, SLOPE, MASK = (int(column) for column in Product)
+SIZE, GROUPS, LANE, BIAS = int(Section.SIZE), int(Section.GROUPS), int(Section.LANES), int(Section.BIAS)
+STARTS, POSITIONS, VALUES = int(Section.STARTS), int(Section.POSITIONS), int(Section.VALUES)
 
 
-@entry(void(int64, int64, int64, int64))
-def products(table, worker, first, last):
-    """The groups first … last-1 of a section of a matrix-vector product."""
-    size, width = peek(table, SIZE), peek(table, WIDTH)
-    sums = peek(table, SUMS) + worker * 64
-    low, high = peek_float(table, LOW), peek_float(table, HIGH)
+@entry(void(int64, int64, int64, int64, int64))
+def products(plan, section, sums, first, last):
+    """The groups first … last-1 of a section of a matrix-vector product; `sums` has room for a group."""
+    size = peek(section, SIZE)
     for group in range(first, last):
-        start = peek(peek(table, STARTS), group)
-        count = peek(peek(table, STARTS), group + 1) - start
-        indices = peek(table, INDICES) + start * width * LANES
-        values = peek(table, VALUES) + start * size * LANES * 4
-        dot(size, width, peek(table, X), indices, values, count, sums)
         for r in range(size):
-            lane = peek_int32(peek(table, LANE), group * size + r)
-            value = float32_at(sums, r) + float32_at(peek(table, BIAS), group * size + r)
-            if peek(table, RESIDUAL):
-                value += float32_at(peek(table, RESIDUAL), lane)
-            poke(peek(table, OUT) + lane * 4, min(max(value, low), high))
-            if peek(table, ACTIVATION):
-                place = peek(table, OUT) + lane * 4
-                activate(peek(table, ACTIVATION), peek_float(table, SLOPE), place, peek(table, MASK), 0, 1)
+            poke(sums + 4 * r, float32_at(peek(section, BIAS), group * size + r))
+        for block in range(peek(plan, BLOCKS)):
+            starts = peek(section, STARTS) + 4 * block * (peek(section, GROUPS) + 1)
+            start, stop = peek_int32(starts, group), peek_int32(starts, group + 1)
+            x = peek(plan, X) + 4 * peek_int32(peek(plan, FIRST), block)
+            dot(size, x, peek(section, POSITIONS), peek(section, VALUES), start, stop, sums)
+        for r in range(size):
+            store(plan, peek_int32(peek(section, LANE), group * size + r), float32_at(sums, r))
+
+
+@njit
+def store(plan, lane, value):
+    """Add the residual, apply the activation and store one output."""
+    if peek(plan, RESIDUAL):
+        value += float32_at(peek(plan, RESIDUAL), lane)
+    place = peek(plan, OUT) + lane * 4
+    poke(place, min(max(value, peek_float(plan, LOW)), peek_float(plan, HIGH)))
+    if peek(plan, ACTIVATION):
+        activate(peek(plan, ACTIVATION), peek_float(plan, SLOPE), place, peek(plan, MASK), 0, 1)
 
 
 @entry(void(int64, int64, int64, int64, int64, int64))

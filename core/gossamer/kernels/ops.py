@@ -1,6 +1,6 @@
 """The training kernels as PyTorch operators, which autograd, `torch.compile` and `torch.export` see.
 
-Weights are given as `values` (non-zeros,) and `positions` (non-zeros,), ascending indices into the raveled dense weight.
+Weights are given as `values` (non-zeros,) and `positions` (non-zeros,), ascending indices into the raveled weight.
 float32 on the CPU runs in the kernels; anything else is scattered into a dense weight and left to PyTorch.
 """
 
@@ -20,7 +20,7 @@ REMEMBERED = 512  # structures kept between calls
 class _Structures:
     """The structures of the topologies last seen.
 
-    A topology is known by the memory of its positions, which an entry keeps alive, so that no other tensor can take its place.
+    A topology is known by the memory of its positions, which an entry keeps alive, so that no other can take its place.
     """
 
     def __init__(self):

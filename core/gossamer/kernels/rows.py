@@ -1,51 +1,72 @@
 """The inner loops of a matrix-vector product and of a transposition."""
 
+import functools
+
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from gossamer.kernels.simd import BYTES, FLOAT, INT32, INT64, LANES, VECTOR, Vectors, const
+from gossamer.kernels.simd import BYTES, INT16, LANES, MASK, VECTOR, Vectors, const
 from gossamer.kernels.tiles import SIZES
 
-KINDS = {0: None, 2: ir.IntType(16), 4: INT32}  # bytes of an index; without indices the inputs are read in order
+POSITIONS = ir.VectorType(INT16, LANES)
 
 
 @intrinsic
-def dot(_, size, width, x, indices, values, count, sums):
-    """Store to `sums` the products of `size` rows with x, over `count` vectors of entries.
+def dot(_, size, x, positions, values, start, stop, sums):
+    """Add the products of `size` rows with x to `sums`, over the entries start … stop-1.
 
-    An entry is an index into x of `width` bytes, or none if that is 0; the values of LANES entries follow each
-    other for the first row, then for the second, and so on.
+    An entry is a position in x (uint16) and a value for each row.
     """
 
     def emit(context, builder, signature, args):
-        v = Vectors(builder)
-        size, width, x, indices, values, count, out = args
+        size, *rest = args
         after = builder.append_basic_block("after")
-        switch = builder.switch(builder.add(builder.mul(size, const(8)), width), after)
+        switch = builder.switch(size, after)
         for rows in SIZES:
-            for bytes, kind in KINDS.items():
-                case = builder.append_basic_block(f"dot{rows}x{bytes}")
-                switch.add_case(const(8 * rows + bytes), case)
-                builder.position_at_end(case)
-
-                def body(index, sums, rows=rows, bytes=bytes, kind=kind):
-                    if kind is None:
-                        inputs = v.load(v.at(x, index, BYTES))
-                    else:
-                        vector = v.load(v.at(indices, index, bytes * LANES), ir.VectorType(kind, LANES), 2)
-                        inputs = v.gather(x, vector)
-                    place = v.at(values, index, BYTES * rows)
-                    return [v.fma(v.load(v.at(place, r, BYTES)), inputs, s) for r, s in enumerate(sums)]
-
-                sums = v.loop(const(0), count, [ir.Constant(VECTOR, None)] * rows, body)
-                for r, total in enumerate(sums):
-                    v.store(v.sum(total), v.at(out, r, 4))
-                builder.branch(after)
+            case = builder.append_basic_block(f"dot{rows}")
+            switch.add_case(const(rows), case)
+            builder.position_at_end(case)
+            _dot(builder, rows, *rest)
+            builder.branch(after)
         builder.position_at_end(after)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 7), emit
+
+
+def _dot(b, rows, x, positions, values, start, stop, sums):
+    """Take LANES entries at a time: their values are `rows` vectors, all rows of one entry before the next."""
+    v, zero = Vectors(b), ir.Constant(VECTOR, None)
+    full = b.sdiv(b.sub(stop, start), const(LANES))
+
+    def add(first, totals, masks, every):
+        inputs = v.gather(x, v.masked(v.at(positions, first, 2), every, POSITIONS), every)
+        place, result = v.at(values, first, 4 * rows), []
+        for r, total in enumerate(totals):
+            spread = v.shuffle(inputs, inputs, [(r * LANES + lane) // rows for lane in range(LANES)])
+            result.append(v.fma(v.masked(v.at(place, r, BYTES), masks[r]), spread, total))
+        return result
+
+    every = ir.Constant(MASK, [1] * LANES)
+
+    def body(index, totals):
+        return add(b.add(start, b.mul(index, const(LANES))), totals, [every] * rows, every)
+
+    totals = v.loop(const(0), full, [zero] * rows, body)
+    first = b.add(start, b.mul(full, const(LANES)))
+    rest = b.sub(stop, first)
+    masks = [v.first(b.sub(b.mul(rest, const(rows)), const(r * LANES))) for r in range(rows)]
+    totals = add(first, totals, masks, v.first(rest))
+    apart = max(1, rows // LANES)  # vectors that hold one entry
+    for k in range(apart):
+        total = functools.reduce(b.fadd, totals[k::apart])
+        width = LANES
+        while width > rows:
+            width //= 2
+            total = b.fadd(total, v.shuffle(total, total, [(lane + width) % LANES for lane in range(LANES)]))
+        mask, place = v.first(const(rows - k * LANES)), v.at(sums, k, BYTES)
+        v.store(b.fadd(total, v.masked(place, mask)), place, mask)
 
 
 @intrinsic

@@ -1,9 +1,10 @@
 """The vector instructions that the kernels are made of, emitted through llvmlite at a Numba intrinsic's place."""
 
 from llvmlite import ir
+
 from gossamer.kernels.target import target
 
-FLOAT, INT32, INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+FLOAT, INT16, INT32, INT64 = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntType(64)
 LANES = target().lanes
 VECTOR = ir.VectorType(FLOAT, LANES)
 MASK = ir.VectorType(ir.IntType(1), LANES)
@@ -44,11 +45,12 @@ class Vectors:
             name = f"llvm.masked.store.v{LANES}f32.p0"
             self.call(name, ir.VoidType(), value, pointer, ir.Constant(INT32, 4), mask)
 
-    def masked(self, address, mask):
+    def masked(self, address, mask, kind=VECTOR):
         """The vector at an address, zero where `mask` is false."""
-        pointer = self.builder.inttoptr(address, VECTOR.as_pointer())
-        name = f"llvm.masked.load.v{LANES}f32.p0"
-        return self.call(name, VECTOR, pointer, ir.Constant(INT32, 4), mask, ir.Constant(VECTOR, None))
+        pointer = self.builder.inttoptr(address, kind.as_pointer())
+        element = "f32" if kind == VECTOR else f"i{kind.element.width}"
+        align = ir.Constant(INT32, 4 if kind == VECTOR else kind.element.width // 8)
+        return self.call(f"llvm.masked.load.v{LANES}{element}.p0", kind, pointer, align, mask, ir.Constant(kind, None))
 
     def at(self, address, index, size):
         """The address of element `index` (an integer or a value), each of `size` bytes."""
@@ -85,29 +87,18 @@ class Vectors:
         nibble = self.builder.lshr(byte, self.builder.trunc(shift, ir.IntType(8)))
         return self.builder.bitcast(self.builder.trunc(nibble, ir.IntType(4)), MASK)
 
-    def gather(self, address, indices):
-        """The floats at an address + 4 · index for a vector of indices, unsigned 16 bits or signed 32 bits wide."""
+    def gather(self, address, indices, mask):
+        """The floats at an address + 4 · index for unsigned indices of 16 bits; zero where `mask` is false."""
         b = self.builder
-        wide = ir.VectorType(INT64, LANES)
-        indices = b.zext(indices, wide) if indices.type.element.width == 16 else b.sext(indices, wide)
+        indices = b.zext(indices, ir.VectorType(INT64, LANES))
         base = b.inttoptr(address, FLOAT.as_pointer())
         places = _Places(b.block, ir.VectorType(ir.PointerType(), LANES), base, indices)
         b._insert(places)
-        every = ir.Constant(MASK, [1] * LANES)
         name = f"llvm.masked.gather.v{LANES}f32.v{LANES}p0"
-        return self.call(name, VECTOR, places, ir.Constant(INT32, 4), every, ir.Constant(VECTOR, None))
-
-    def sum(self, vector):
-        """The sum of a vector's lanes."""
-        width = LANES
-        while width > 1:
-            width //= 2
-            other = self.shuffle(vector, vector, [(lane + width) % LANES for lane in range(LANES)])
-            vector = self.builder.fadd(vector, other)
-        return self.builder.extract_element(vector, ir.Constant(INT32, 0))
+        return self.call(name, VECTOR, places, ir.Constant(INT32, 4), mask, ir.Constant(VECTOR, None))
 
     def tree(self, make, begin, count):
-        """A vector whose lane i (modulo `count`) is the sum of lanes of make(begin + i), for `count` vectors, a power of two."""
+        """A vector whose lane i is the sum of lanes of make(begin + i % count), for `count`, a power of two."""
         if count == 1:
             return make(begin)
         half = count // 2

@@ -15,7 +15,7 @@ class Target:
     registers: int
 
     def vectors(self, channels: int) -> int:
-        """How many vectors of pixels a tile of `channels` output channels holds: accumulators, inputs and one weight."""
+        """How many vectors of pixels fit a tile of `channels` output channels: sums, inputs and one weight."""
         if channels == 1:
             return self.registers // 2  # the input is an operand in memory
         return (self.registers - 1) // (channels + 1)

@@ -10,7 +10,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from gossamer.kernels.simd import BYTES, FLOAT, INT32, INT64, LANES, VECTOR, Vectors, const
+from gossamer.kernels.simd import BYTES, FLOAT, INT16, INT32, INT64, Vectors, const
 from gossamer.kernels.target import target
 
 SIZES = (8, 4, 2, 1)  # how many output channels may form a group
@@ -33,6 +33,9 @@ class Plan(IntEnum):
     TILES = auto()  # in a plane
     IMAGES = auto()
     BLOCKS = auto()  # of input channels
+    OFFSETS = auto()  # int32, in elements: from the output pixel to that of each input position
+    FIRST = auto()  # int32, the first position of each block
+    PART = auto()  # bytes from the inputs of one part to those of the next
     CHUNKS = auto()  # a table of three columns: a section's address, its first group and the group after its last
     LOW = auto()  # float32
     HIGH = auto()  # float32
@@ -48,9 +51,10 @@ class Section(IntEnum):
     LANES = auto()  # int32, the channels in the order of the groups
     BIAS = auto()  # float32, in that order
     POSITION = auto()  # how many channels the sections before hold
-    STARTS = auto()  # int64 [blocks][groups + 1]
-    OFFSETS = auto()  # int32
-    VALUES = auto()  # float32, SIZE for each offset
+    PARTS = auto()  # int32, the part of each group
+    STARTS = auto()  # int32 [blocks][groups + 1]
+    POSITIONS = auto()  # uint16
+    VALUES = auto()  # float32, SIZE for each position
 
 
 def _peek(kind, emitted, size):
@@ -73,7 +77,7 @@ float32_at = _peek(types.float32, FLOAT, 4)
 
 @intrinsic
 def accumulate(_, plan, section, vectors, x, out, residual, partial, vector, block, begin, end):
-    """Compute the groups begin … end-1 of a section for `vectors` vectors of pixels, from vector `vector` of the plane on.
+    """Compute the groups begin … end-1 of a section for `vectors` vectors of pixels, from vector `vector` on.
 
     x, out and residual are the addresses of that first pixel in channel 0. Before the last block of input channels the
     sums go to `partial` (TILE vectors for each channel); the last adds the residual, clamps and stores them.
@@ -112,14 +116,21 @@ class _Tile:
     def column(self, table, index, kind=INT64):
         return self.v.load(self.v.at(table, int(index), 8), kind, 8)
 
+    def integer(self, table, index):
+        return self.b.sext(self.v.load(self.v.at(table, index, 4), INT32), INT64)
+
     def emit(self):
         """The loop over groups."""
         b, v = self.b, self.v
-        self.lanes, self.bias, self.offsets, self.values = (
-            self.column(self.section, c) for c in (Section.LANES, Section.BIAS, Section.OFFSETS, Section.VALUES)
+        self.lanes, self.bias, self.parts, self.positions, self.values = (
+            self.column(self.section, c)
+            for c in (Section.LANES, Section.BIAS, Section.PARTS, Section.POSITIONS, Section.VALUES)
         )
         row = b.add(self.column(self.section, Section.GROUPS), const(1))
-        self.starts = v.at(self.column(self.section, Section.STARTS), b.mul(self.block, row), 8)
+        self.starts = v.at(self.column(self.section, Section.STARTS), b.mul(self.block, row), 4)
+        first = self.integer(self.column(self.plan, Plan.FIRST), self.block)
+        self.offsets = v.at(self.column(self.plan, Plan.OFFSETS), first, 4)
+        self.apart_parts = self.column(self.plan, Plan.PART)
         self.apart = b.mul(self.column(self.plan, Plan.TILE), const(BYTES))
         position = self.column(self.section, Section.POSITION)
         self.partial = b.add(self.partial, b.mul(position, self.apart))
@@ -134,8 +145,8 @@ class _Tile:
         position = b.mul(g, const(self.channels))
         partial = b.add(self.partial, b.mul(position, self.apart))
         sums = v.either(self.first, lambda: self.biases(position), lambda: self.partials(partial))
-        start = v.load(v.at(self.starts, g, 8), INT64, 8)
-        stop = v.load(v.at(self.starts, b.add(g, const(1)), 8), INT64, 8)
+        start, stop = self.integer(self.starts, g), self.integer(self.starts, b.add(g, const(1)))
+        self.inputs = b.add(self.x, b.mul(self.integer(self.parts, g), self.apart_parts))
         sums = v.loop(start, stop, sums, self.product)
         v.either(self.last, lambda: self.finish(position, sums), lambda: self.keep(partial, sums))
         return []
@@ -160,10 +171,10 @@ class _Tile:
         return []
 
     def product(self, k, sums):
-        """Add one non-zero: an offset, and a value for each channel."""
+        """Add one entry: a position, and a value for each channel."""
         b, v = self.b, self.v
-        offset = b.sext(v.load(v.at(self.offsets, k, 4), INT32), INT64)
-        pixel = v.at(self.x, offset, 4)
+        position = b.zext(v.load(v.at(self.positions, k, 2), INT16, 2), INT64)
+        pixel = v.at(self.inputs, self.integer(self.offsets, position), 4)
         inputs = [v.load(v.at(pixel, i, BYTES)) for i in range(self.count)]
         values = v.at(self.values, k, 4 * self.channels)
         result = []
@@ -175,8 +186,7 @@ class _Tile:
     def finish(self, position, sums):
         """Add the residual, clamp and store."""
         b, v = self.b, self.v
-        lane = [v.load(v.at(self.lanes, b.add(position, const(c)), 4), INT32) for c in range(self.channels)]
-        lane = [b.sext(value, INT64) for value in lane]
+        lane = [self.integer(self.lanes, b.add(position, const(c))) for c in range(self.channels)]
         table = self.column(self.plan, Plan.MASKS)
         masks = [v.bits(table, b.add(self.vector, const(i))) for i in range(self.count)]
 

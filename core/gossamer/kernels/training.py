@@ -6,14 +6,14 @@ from functools import cached_property
 
 import numpy as np
 
-from gossamer.kernels import packing
 from gossamer.kernels.copies import Copies, plain
 from gossamer.kernels.geometry import Axis, Walk, backward, forward
 from gossamer.kernels.inner import Inner, products
 from gossamer.kernels.layout import Layout, aligned
 from gossamer.kernels.matrices import transpose
+from gossamer.kernels.packing import Weights
 from gossamer.kernels.simd import LANES
-from gossamer.kernels.strips import Strips, Weights
+from gossamer.kernels.strips import Strips, tile
 from gossamer.kernels.threads import spread
 
 ROWS = 128  # rows of a matrix that go through the kernels together
@@ -42,13 +42,13 @@ class Structure:
         source.reshape(-1)[self.positions] = np.arange(len(self.positions), dtype=np.int32)
         return source
 
-    @cached_property
-    def sections(self) -> list[packing.Section]:
-        """The forward packing."""
-        source = self.source().reshape(self.shape[0], -1)
-        return packing.sections(source < len(self.positions), self.groups, source)
+    def weights(self) -> Weights:
+        """The weights of the forward pass."""
+        outputs, inputs, kh, kw = self.shape
+        source = self.source().reshape(outputs, -1)
+        return Weights.sourced(source, len(self.positions), (outputs, inputs, kh * kw), self.groups)
 
-    def reverse(self, rows: Axis, columns: Axis) -> list[packing.Section]:
+    def reverse(self, rows: Axis, columns: Axis) -> Weights:
         """The packing of the gradient to the input: its phases are the outputs, the forward outputs its inputs."""
         outputs, inputs, kh, kw = self.shape
         turned = self.source().reshape(self.groups, outputs // self.groups, inputs, kh, kw).swapaxes(1, 2)
@@ -56,7 +56,8 @@ class Structure:
         phases = np.arange(len(rows.phases) * len(columns.phases))[:, None, None, None]
         source = np.where(phase == phases, turned[:, :, None], np.int32(len(self.positions)))
         source = source.reshape(self.groups * inputs * len(phases), -1)
-        return packing.sections(source < len(self.positions), self.groups, source)
+        shape = (len(source), outputs // self.groups, kh * kw)
+        return Weights.sourced(source, len(self.positions), shape, self.groups)
 
     def image(self, size, threads) -> "_Image":
         """Scratch memory for images of `size` (H, W), to be given back to `idle`."""
@@ -80,7 +81,7 @@ class _Image:
         rows, columns = self.rows, self.columns = structure.axes(size)
         self.phases = len(rows.phases) * len(columns.phases)
         outputs, channels = structure.shape[0], structure.groups * structure.shape[1] * self.phases
-        pitch = -(-(max(columns.split, columns.output) + columns.halo))
+        pitch = max(columns.split, columns.output) + columns.halo
         if rows.size == 1:
             pitch = -(-pitch // LANES) * LANES
         self.inner_layout = Layout((1, channels, rows.split, columns.split), (rows.halo, pitch - columns.split))
@@ -89,14 +90,6 @@ class _Image:
             (rows.halo + max(0, rows.split - rows.output), pitch - columns.output),
         )
         self.x, self.y = (layout.view(aligned(layout.size)) for layout in (self.inner_layout, self.outer_layout))
-
-    def _weights(self, sections, outputs) -> Weights:
-        return Weights(
-            sections,
-            np.zeros(len(self.structure.positions) + 1, np.float32),
-            np.zeros(outputs, np.float32),
-            parts=self.structure.groups,
-        )
 
     @cached_property
     def forward_walk(self) -> Walk:
@@ -109,8 +102,10 @@ class _Image:
     @cached_property
     def forward(self) -> Strips:
         """x to y."""
-        weights = self._weights(self.structure.sections, len(self.y[0]))
-        return Strips(weights, self.forward_walk, self.x, self.y, threads=self.threads)
+        return self._strips(self.structure.weights(), self.forward_walk, self.x, self.y)
+
+    def _strips(self, weights: Weights, walk: Walk, x, y) -> Strips:
+        return Strips(weights.in_blocks(tile(weights, walk)[1]), walk, x, y, threads=self.threads)
 
     @cached_property
     def gradient(self) -> np.ndarray:
@@ -122,8 +117,7 @@ class _Image:
         """The gradient to y, in y, to that to x, in `gradient`."""
         layout, outputs = self.outer_layout, self.structure.shape[0] // self.structure.groups
         walk = backward(self.rows, self.columns, outputs, layout.pitch, layout.plane)
-        weights = self._weights(self.structure.reverse(self.rows, self.columns), len(self.x[0]))
-        return Strips(weights, walk, self.y, self.gradient, threads=self.threads)
+        return self._strips(self.structure.reverse(self.rows, self.columns), walk, self.y, self.gradient)
 
     def copies(self, here: np.ndarray, images: np.ndarray, rows: Axis, columns: Axis) -> Copies:
         """Copies between images (N, C, H, W) and their phases in this memory."""
@@ -132,7 +126,7 @@ class _Image:
     @cached_property
     def table(self) -> np.ndarray:
         """The table of the gradient to the values."""
-        outputs, inputs = self.structure.shape[0], self.structure.shape[1]
+        outputs = self.structure.shape[0]
         position = self.structure.positions % int(np.prod(self.structure.shape[1:]))
         channel = self.structure.positions // int(np.prod(self.structure.shape[1:]))
         part = channel // max(1, outputs // self.structure.groups)
@@ -196,7 +190,7 @@ def convolve_back(structure: Structure, values, x, gradient, to_x, to_values, th
 
 
 def multiply(structure: Structure, values, bias, x, out, threads: int = 1):
-    """Set out (N, O) to x (N, I) times the transpose of the weight (O, I, 1, 1) with `values`, plus bias (O,) or None."""
+    """Set out (N, O) to x (N, I) times the transposed weight (O, I, 1, 1) with `values`, plus bias (O,) or None."""
 
     def part(image, rows):
         _turn(x[rows], image.x)
