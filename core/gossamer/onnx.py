@@ -49,15 +49,17 @@ def export_onnx(
 
 
 def _graph(model: Any, example: Any) -> Graph:
-    from gossamer.engine.program import Engine
+    from gossamer.engine import Engine, trace
+    from gossamer.engine.translate import NotCapturedError
 
     if isinstance(model, Engine):
         return model.graph
-    from gossamer.engine import trace
-
     if example is None:
         raise InputError("export_onnx of a module needs an example input: export_onnx(model, path, example)")
-    return trace(model, example)
+    try:
+        return trace(model, example)
+    except NotCapturedError as reason:
+        raise InputError(f"the model stays PyTorch code ({reason}) and cannot be exported to ONNX") from reason
 
 
 class _Writer:

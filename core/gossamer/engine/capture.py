@@ -1,6 +1,5 @@
 """From a PyTorch module to the engine's graph, by way of torch.export with the batch dimension left open."""
 
-import math
 import operator
 import warnings
 from collections.abc import Callable
@@ -12,26 +11,12 @@ import torch.utils._pytree as pytree
 from torch.export.graph_signature import InputKind
 
 from gossamer.engine.graph import Graph, Node
-from gossamer.engine.operations import OPERATIONS
+from gossamer.engine.translate import HANDLERS, NotCapturedError, name_of
 
 _VIEWS = {"slice", "select", "view", "reshape", "flatten", "unflatten", "permute", "transpose", "t", "chunk", "split"}
-_VIEWS |= {
-    "dropout",
-    "feature_dropout",
-    "unsqueeze",
-    "squeeze",
-    "expand",
-    "contiguous",
-    "detach",
-    "alias",
-    "narrow",
-    "unbind",
-    "split_with_sizes",
-}
-
-
-class NotCapturedError(Exception):
-    """This part of the model cannot be written in the engine's operations."""
+_VIEWS |= {"split_with_sizes", "unbind", "narrow", "unsqueeze", "squeeze", "expand", "contiguous", "detach", "alias"}
+_VIEWS |= {"dropout", "feature_dropout"}
+"""Operators whose result may be the same memory as their input."""
 
 
 def capture(model: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Graph:
@@ -50,13 +35,7 @@ def capture(model: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Graph:
                 program = program.run_decompositions({})
         except Exception as error:
             raise NotCapturedError(f"torch.export: {error}") from error
-        return _Capture(program).graph
-
-
-def _name(node: torch.fx.Node) -> str:
-    return (
-        node.target._schema.name.split("::")[1] if isinstance(node.target, torch._ops.OpOverload) else str(node.target)
-    )
+        return Capture(program).graph
 
 
 def _writes(node: torch.fx.Node) -> bool:
@@ -68,10 +47,10 @@ def _writes_through_views(graph: torch.fx.Graph) -> bool:
     for node in graph.nodes:
         if _writes(node):
             target = node.args[0]
-            others = {_name(user) for user in target.users}
+            others = {name_of(user) for user in target.users}
             if (
                 target.op == "placeholder"
-                or _name(target) in _VIEWS
+                or name_of(target) in _VIEWS
                 or target.target is operator.getitem
                 or others & _VIEWS
             ):
@@ -79,7 +58,7 @@ def _writes_through_views(graph: torch.fx.Graph) -> bool:
     return False
 
 
-class _Capture:
+class Capture:
     """Walks an exported program; `values` maps its nodes to names of values, constant tensors, or symbolic sizes."""
 
     def __init__(self, program: torch.export.ExportedProgram):
@@ -94,7 +73,8 @@ class _Capture:
             if node.op == "placeholder":
                 self._placeholder(node, specs[node.name], kept)
             elif node.op == "call_function":
-                self.values[node] = self._call(node)
+                if node.users or _writes(node):
+                    self.values[node] = self._call(node)
             elif node.op == "output":
                 self._output(node, program)
             else:
@@ -131,23 +111,27 @@ class _Capture:
             return self._constant_call(node, *arguments)
         if node.target is operator.getitem and isinstance(arguments[0][0], list):
             return arguments[0][0][arguments[0][1]]
-        handler = HANDLERS.get(_name(node).rstrip("_"))
+        handler = HANDLERS.get(name_of(node).rstrip("_"))
         try:
             if handler is None:
-                raise NotCapturedError(_name(node))
+                raise NotCapturedError(name_of(node))
             result = handler(self, node, _named(node, *arguments))
         except NotCapturedError:
             result = self._torch_call(node)
-        if _writes(node):
-            self.values[node.args[0]] = result  # whoever reads the tensor from here on sees it changed
+        self._written(node, result)
         return result
+
+    def _written(self, node: torch.fx.Node, result: Any) -> None:
+        """Let whoever reads, from here on, the tensor that the node changed in place see it changed."""
+        while _writes(node):
+            node = node.args[0]
+            self.values[node] = result
 
     def _constant_call(self, node: torch.fx.Node, args: tuple, kwargs: dict) -> Any:
         if _writes(node):
             args = (args[0].clone(), *args[1:])
         result = node.target(*args, **kwargs)
-        if _writes(node):
-            self.values[node.args[0]] = result
+        self._written(node, result)
         return result
 
     def _torch_call(self, node: torch.fx.Node) -> str:
@@ -161,7 +145,7 @@ class _Capture:
         sources = [leaf for leaf in pytree.tree_leaves((target.args, target.kwargs)) if isinstance(leaf, torch.fx.Node)]
         names = list(dict.fromkeys(self.values[s] for s in sources if isinstance(self.values[s], str)))
         if value.dtype != torch.float32 or "" in names:
-            raise NotCapturedError(f"{_name(target)} makes {value.dtype}")
+            raise NotCapturedError(f"{name_of(target)} makes {value.dtype}")
         values, symbol = {source: self.values[source] for source in sources}, self.symbol
 
         def bind(batch: int) -> Callable[..., torch.Tensor]:
@@ -192,7 +176,7 @@ class _Capture:
         def shape(batch: int) -> tuple[int, ...]:
             return tuple(s if isinstance(s, int) else int(s.node.expr.subs({symbol: batch})) for s in value.shape)
 
-        return self.emit(node, "torch", names, {}, bind=bind, shape=shape, call=_name(target))
+        return self.emit(node, "torch", names, {}, bind=bind, shape=shape, call=name_of(target))
 
     # What the handlers use --------------------------------------------------------------------------------------
 
@@ -240,7 +224,7 @@ class _Capture:
 
 
 def _fail(node: torch.fx.Node) -> str:
-    raise NotCapturedError(f"{_name(node)} makes {type(node.meta.get('val')).__name__}")
+    raise NotCapturedError(f"{name_of(node)} makes {type(node.meta.get('val')).__name__}")
 
 
 def _is_plain(template: Any) -> bool:
@@ -267,274 +251,3 @@ def _named(node: torch.fx.Node, args: tuple, kwargs: dict) -> dict[str, Any]:
     named = {argument.name: argument.default_value for argument in schema if argument.has_default_value()}
     named.update(zip((argument.name for argument in schema), args, strict=False))
     return named | kwargs
-
-
-def _sizes(node: torch.fx.Node) -> list[int]:
-    """Return the result's shape with -1 in place of the batch."""
-    sizes = [size if isinstance(size, int) else -1 for size in node.meta["val"].shape]
-    if sizes.count(-1) > 1:
-        raise NotCapturedError(f"shape {node.meta['val'].shape}")
-    return sizes
-
-
-def _rank(node: torch.fx.Node, argument: int = 0) -> int:
-    return node.args[argument].meta["val"].ndim
-
-
-def _pair(value: Any) -> list[int]:
-    value = [value] if isinstance(value, int) else list(value)
-    return [int(v) for v in (value * 2 if len(value) == 1 else value)]
-
-
-HANDLERS: dict[str, Callable[[_Capture, torch.fx.Node, dict[str, Any]], Any]] = {}
-
-
-def _handles(*names: str) -> Callable:
-    def register(handler: Callable) -> Callable:
-        HANDLERS.update(dict.fromkeys(names, handler))
-        return handler
-
-    return register
-
-
-@_handles("conv1d", "conv2d")
-def _convolution(c: _Capture, node: torch.fx.Node, a: dict[str, Any]) -> str:
-    weight, flat = a["weight"], _name(node) == "conv1d"
-    if not isinstance(weight, torch.Tensor):
-        raise NotCapturedError("a weight that is computed")
-    x, kernel = a["input"], [1, *weight.shape[2:]][-2:]
-    stride, padding, dilation = a["stride"], a["padding"], a["dilation"]
-    if flat:
-        weight = c.renamed(weight.unsqueeze(2), weight)
-        n, channels, length = (s if isinstance(s, int) else -1 for s in node.args[0].meta["val"].shape)
-        x = c.emit(node, "reshape", [x], shape=[n, channels, 1, length])
-    ones = [1, *stride][-2:] if flat else _pair(stride)
-    spread = [1, *dilation][-2:] if flat else _pair(dilation)
-    around = padding if isinstance(padding, str) else [0, *padding][-2:] if flat else _pair(padding)
-    if around == "valid":
-        around = [0, 0]
-    if around == "same":
-        total = [d * (k - 1) for k, d in zip(kernel, spread, strict=True)]
-        around = [t // 2 for t in total]
-        if any(t % 2 for t in total):
-            widths = [[0, 0], [0, 0], *([t // 2, t - t // 2] for t in total)]
-            x, around = c.emit(node, "pad", [x], widths=widths, value=0.0), [0, 0]
-    tensors = {"weight": weight, "bias": a["bias"]}
-    y = c.emit(
-        node, "conv2d", [x], tensors, stride=ones, padding=around, dilation=spread, groups=a["groups"], activation=None
-    )
-    return c.emit(node, "reshape", [y], shape=_sizes(node)) if flat else y
-
-
-@_handles("linear")
-def _linear(c: _Capture, node: torch.fx.Node, a: dict[str, Any]) -> str:
-    return c.emit(node, "linear", [a["input"]], {"weight": a["weight"], "bias": a["bias"]}, activation=None)
-
-
-@_handles("addmm")
-def _addmm(c: _Capture, node: torch.fx.Node, a: dict[str, Any]) -> str:
-    if (
-        a["alpha"] != 1
-        or a["beta"] != 1
-        or not isinstance(a["mat2"], torch.Tensor)
-        or getattr(a["self"], "ndim", 0) != 1
-    ):
-        raise NotCapturedError("addmm")
-    return c.emit(
-        node, "linear", [a["mat1"]], {"weight": c.renamed(a["mat2"].t(), a["mat2"]), "bias": a["self"]}, activation=None
-    )
-
-
-@_handles("batch_norm", "_native_batch_norm_legit_no_training")
-def _batch_norm(c: _Capture, node: torch.fx.Node, a: dict[str, Any]) -> Any:
-    mean, variance = a["running_mean"], a["running_var"]
-    if a.get("training") or not isinstance(mean, torch.Tensor):
-        raise NotCapturedError("batch norm by the batch's own statistics")
-    scale = torch.rsqrt(variance.double() + a["eps"])
-    scale = scale if a["weight"] is None else scale * a["weight"].double()
-    shift = -mean.double() * scale
-    shift = shift if a["bias"] is None else shift + a["bias"].double()
-    y = c.emit(node, "scale_shift", [a["input"]], {"scale": scale.float(), "shift": shift.float()}, activation=None)
-    return [y, None, None] if _name(node).startswith("_native") else y
-
-
-@_handles("layer_norm")
-def _layer_norm(c: _Capture, node: torch.fx.Node, a: dict[str, Any]) -> str:
-    rank = _rank(node)
-    axes = list(range(rank - len(a["normalized_shape"]), rank))
-    return c.emit(
-        node, "layer_norm", [a["input"]], {"weight": a["weight"], "bias": a["bias"]}, axes=axes, epsilon=a["eps"]
-    )
-
-
-@_handles("add", "sub", "mul", "div", "rsub")
-def _binary(c: _Capture, node: torch.fx.Node, a: dict[str, Any]) -> str:
-    x, other, name = a["self"], a["other"], _name(node).rstrip("_")
-    if a.get("alpha", 1) != 1 or a.get("rounding_mode") is not None:
-        raise NotCapturedError(f"{name} with alpha or rounding")
-    if name == "rsub":
-        x, other, name = other, x, "sub"
-    if not isinstance(x, str):
-        if name in ("add", "mul"):
-            x, other = other, x
-        elif name == "sub":
-            other, x, name = (
-                x,
-                c.emit(node, "binary", [other], {"other": -1.0}, function="multiply", activation=None),
-                "add",
-            )
-        else:
-            raise NotCapturedError("division of a constant")
-    function = {"add": "add", "sub": "subtract", "mul": "multiply", "div": "divide"}[name]
-    if isinstance(other, str):
-        return c.emit(node, "binary", [x, other], function=function, activation=None)
-    if isinstance(other, torch.Tensor) and not other.is_floating_point():
-        raise NotCapturedError("integer constants")
-    return c.emit(node, "binary", [x], {"other": other}, function=function, activation=None)
-
-
-@_handles(
-    "relu",
-    "relu6",
-    "hardtanh",
-    "clamp",
-    "clamp_min",
-    "clamp_max",
-    "leaky_relu",
-    "hardswish",
-    "hardsigmoid",
-    "sigmoid",
-    "silu",
-    "gelu",
-)
-def _activation(c: _Capture, node: torch.fx.Node, a: dict[str, Any]) -> str:
-    name = _name(node).rstrip("_")
-    match name:
-        case "relu6":
-            activation = {"name": "clamp", "low": 0.0, "high": 6.0}
-        case "hardtanh":
-            activation = {"name": "clamp", "low": float(a["min_val"]), "high": float(a["max_val"])}
-        case "clamp" | "clamp_min" | "clamp_max":
-            bounds = {"low": a.get("min"), "high": a.get("max")}
-            if any(isinstance(bound, str | torch.Tensor) for bound in bounds.values()):
-                raise NotCapturedError("clamp by tensors")
-            activation = {"name": "clamp"} | {key: float(bound) for key, bound in bounds.items() if bound is not None}
-        case "leaky_relu":
-            activation = {"name": "leaky_relu", "slope": float(a["negative_slope"])}
-        case "gelu":
-            activation = {"name": "gelu" if a["approximate"] == "none" else "gelu_tanh"}
-        case _:
-            activation = {"name": name}
-    return c.emit(node, "activation", [a["self"]], activation=activation)
-
-
-@_handles("softmax", "_softmax")
-def _softmax(c: _Capture, node: torch.fx.Node, a: dict[str, Any]) -> str:
-    return c.emit(node, "softmax", [a["self"]], axis=a["dim"] % _rank(node))
-
-
-@_handles("max_pool2d", "avg_pool2d")
-def _pool(c: _Capture, node: torch.fx.Node, a: dict[str, Any]) -> str:
-    if _rank(node) != 4 or a.get("divisor_override") is not None:
-        raise NotCapturedError("pooling of a single image, or with its own divisor")
-    window = {"kernel": _pair(a["kernel_size"]), "stride": _pair(a["stride"] or a["kernel_size"])}
-    window |= {"padding": _pair(a["padding"]), "ceil": bool(a["ceil_mode"])}
-    if _name(node) == "max_pool2d":
-        return c.emit(node, "max_pool2d", [a["self"]], **window, dilation=_pair(a["dilation"]))
-    return c.emit(node, "avg_pool2d", [a["self"]], **window, count_padding=bool(a["count_include_pad"]))
-
-
-@_handles("adaptive_avg_pool2d")
-def _adaptive(c: _Capture, node: torch.fx.Node, a: dict[str, Any]) -> str:
-    return c.emit(node, "adaptive_avg_pool2d", [a["self"]], size=_sizes(node)[2:])
-
-
-@_handles("mean")
-def _mean(c: _Capture, node: torch.fx.Node, a: dict[str, Any]) -> str:
-    rank = _rank(node)
-    axes = sorted(axis % rank for axis in (a.get("dim") or range(rank)))
-    return c.emit(node, "mean", [a["self"]], axes=axes, keep=bool(a.get("keepdim", False)))
-
-
-@_handles("view", "_unsafe_view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze")
-def _reshape(c: _Capture, node: torch.fx.Node, a: dict[str, Any]) -> str:
-    return c.emit(node, "reshape", [a["self"]], shape=_sizes(node))
-
-
-@_handles("permute", "transpose", "t")
-def _permute(c: _Capture, node: torch.fx.Node, a: dict[str, Any]) -> str:
-    axes = list(range(_rank(node)))
-    if "dims" in a:
-        axes = [axis % len(axes) for axis in a["dims"]]
-    else:
-        i, j = a.get("dim0", 0), a.get("dim1", len(axes) - 1)
-        axes[i], axes[j] = axes[j], axes[i]
-    return c.emit(node, "permute", [a["self"]], axes=axes)
-
-
-@_handles("slice", "narrow")
-def _slice(c: _Capture, node: torch.fx.Node, a: dict[str, Any]) -> str:
-    axis = a["dim"] % _rank(node)
-    size = node.args[0].meta["val"].shape[axis]
-    start, stop, step = (
-        (a["start"], a["start"] + a["length"], 1) if "length" in a else (a["start"] or 0, a["end"], a["step"])
-    )
-    if start == 0 and step == 1 and (stop is None or stop is size or (isinstance(stop, int) and stop >= 2**62)):
-        return a["self"]
-    if not all(isinstance(value, int) for value in (size, start)) or not isinstance(stop, int | None):
-        raise NotCapturedError("a slice of the batch")
-    start, stop, step = slice(start, stop, step).indices(size)
-    return c.emit(node, "slice", [a["self"]], axis=axis, start=start, stop=max(start, stop), step=step)
-
-
-@_handles("select")
-def _select(c: _Capture, node: torch.fx.Node, a: dict[str, Any]) -> str:
-    axis = a["dim"] % _rank(node)
-    size = node.args[0].meta["val"].shape[axis]
-    if not isinstance(size, int) or not isinstance(a["index"], int):
-        raise NotCapturedError("an element of the batch")
-    index = a["index"] % size
-    y = c.emit(node, "slice", [a["self"]], axis=axis, start=index, stop=index + 1, step=1)
-    return c.emit(node, "reshape", [y], shape=_sizes(node))
-
-
-@_handles("chunk", "split", "split_with_sizes", "unsafe_chunk", "unsafe_split")
-def _split(c: _Capture, node: torch.fx.Node, a: dict[str, Any]) -> list[str]:
-    axis = a["dim"] % _rank(node)
-    size = node.args[0].meta["val"].shape[axis]
-    if not isinstance(size, int):
-        raise NotCapturedError("parts of the batch")
-    parts = a.get("split_sizes", a.get("split_size"))
-    step = math.ceil(size / a["chunks"]) if "chunks" in a else parts
-    lengths = parts if isinstance(parts, list) else [min(step, size - start) for start in range(0, size, step)]
-    starts = np.cumsum([0, *lengths]).tolist()
-    return [
-        c.emit(node, "slice", [a.get("self", a.get("input"))], axis=axis, start=start, stop=start + length, step=1)
-        for start, length in zip(starts, lengths, strict=False)
-    ]
-
-
-@_handles("cat", "concat")
-def _concat(c: _Capture, node: torch.fx.Node, a: dict[str, Any]) -> str:
-    return c.emit(node, "concat", list(a["tensors"]), axis=a["dim"] % node.meta["val"].ndim)
-
-
-@_handles("pad", "constant_pad_nd")
-def _pad(c: _Capture, node: torch.fx.Node, a: dict[str, Any]) -> str:
-    widths = [list(pair) for pair in zip(a["pad"][::2], a["pad"][1::2], strict=True)][::-1]
-    if a.get("mode", "constant") != "constant" or any(not isinstance(w, int) or w < 0 for pair in widths for w in pair):
-        raise NotCapturedError("padding other than by a constant")
-    rank = _rank(node)
-    return c.emit(
-        node, "pad", [a["self"]], widths=[[0, 0]] * (rank - len(widths)) + widths, value=float(a.get("value") or 0.0)
-    )
-
-
-@_handles("dropout", "clone", "contiguous", "detach", "alias", "feature_dropout", "lift_fresh_copy")
-def _nothing(c: _Capture, node: torch.fx.Node, a: dict[str, Any]) -> str:
-    if a.get("train"):
-        raise NotCapturedError("dropout in training")
-    return a["input"] if "input" in a else a["self"]
-
-
-assert set(OPERATIONS)  # the handlers emit these

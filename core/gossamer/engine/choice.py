@@ -127,17 +127,17 @@ def _pack(node: Node, weight: np.ndarray, mask: np.ndarray | None, bias: np.ndar
     return kernels.conv2d(weight, mask, bias=bias, groups=node.attributes["groups"], activation=activation, **geometry)  # type: ignore[arg-type]
 
 
-def measure(step: Step, threads: int = 1, seconds: float = 0.01) -> float:
-    """Return the shortest of several calls in microseconds, having spent about `seconds` after a call to warm up.
+def measure(step: Step, threads: int = 1, seconds: float = 0.004) -> float:
+    """Return the shortest of at least three calls in microseconds, after one to warm up.
 
     With one thread it is that thread's own time, which other processes disturb less.
     """
     clock = time.thread_time if threads == 1 else time.perf_counter
     step()
-    best, start = float("inf"), time.perf_counter()
-    while True:
+    times: list[float] = []
+    start = time.perf_counter()
+    while len(times) < 3 or time.perf_counter() - start < seconds:
         before = clock()
         step()
-        best = min(best, clock() - before)
-        if time.perf_counter() - start > seconds:
-            return best * 1e6
+        times.append(clock() - before)
+    return min(times) * 1e6

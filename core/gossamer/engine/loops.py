@@ -33,7 +33,7 @@ class _Memory:
 
 
 def flat(image: np.ndarray, around: int = 0) -> np.ndarray:
-    """Return the memory from an image's first pixel to its last, and `around` floats before and after, as a flat array."""
+    """Return the memory from an image's first pixel to its last, and `around` floats more on both sides, flat."""
     return np.asarray(_Memory(image, around))
 
 
@@ -195,7 +195,7 @@ def _join(y, x, step, count, largest):
 
 @_loop
 def depthwise_rows(x, residual, out, starts, offsets, values, bias, size, at, stride, code, low, high):
-    """out = activation(sum of values[k] * x shifted by offsets[k] + bias + residual), k in the channel's part of starts.
+    """out = activation(sum of values[k] * x shifted by offsets[k] + bias + residual), k from starts[c] to the next.
 
     The taps of a channel come in whole threes. `size` is the output's; x has a halo for every offset.
     """

@@ -1,117 +1,34 @@
-"""The fixed list of the engine's operations: what each one checks, the shape it makes, and its plain NumPy reference.
+"""The fixed list of the engine's operations: for each the shape that it makes, and its plain NumPy reference.
 
-An operation is a pair of functions of (inputs, tensors, attributes): `shape` on shapes, `run` on arrays. `inputs` are
-the values that flow, `tensors` the constants by role. Convolutions, linear maps and scalings take a second input,
-added before the activation: `activation(w * x + bias + residual)`.
+An operation is a pair of functions of (inputs, tensors, attributes): one on shapes, one on arrays. `inputs` are the
+values that flow, `tensors` the constants by role. Convolutions, linear maps and scalings take a second input, added
+before the activation: `activation(w * x + bias + residual)`.
 """
-
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from gossamer.kernels import ACTIVATIONS, Activation
+from gossamer.engine.operation import (
+    OPERATIONS,
+    Shape,
+    activate,
+    check_activation,
+    each,
+    integers,
+    is_count,
+    is_flag,
+    is_number,
+    is_size,
+    operation,
+    pair_of_counts,
+    pair_of_sizes,
+    require,
+)
 
-Shape = tuple[int, ...]
-LARGEST = 2**31
-
-
-@dataclass(frozen=True)
-class Operation:
-    """One entry of the list: how many inputs, which tensors (`bias?` may be absent), checks of the attributes."""
-
-    inputs: range
-    tensors: tuple[str, ...]
-    attributes: dict[str, Callable[[Any], bool]]
-    shape: Callable[..., Shape]
-    run: Callable[..., np.ndarray]
-
-    def infer(self, inputs: list[Shape], tensors: dict[str, Shape], attributes: dict[str, Any]) -> Shape:
-        """Return the shape of the result. Raises ValueError where anything is missing, unknown or does not fit."""
-        if len(inputs) not in self.inputs:
-            raise ValueError(f"{len(inputs)} inputs")
-        roles = {role.rstrip("?") for role in self.tensors}
-        needed = {role for role in self.tensors if not role.endswith("?")}
-        if not needed <= set(tensors) <= roles:
-            raise ValueError(f"tensors {sorted(tensors)} in place of {self.tensors}")
-        if set(attributes) != set(self.attributes):
-            raise ValueError(f"attributes {sorted(attributes)} in place of {sorted(self.attributes)}")
-        for name, check in self.attributes.items():
-            if not check(attributes[name]):
-                raise ValueError(f"{name} = {attributes[name]!r}")
-        shape = self.shape(inputs, tensors, attributes)
-        if any(size < 0 for size in shape) or np.prod(shape, dtype=np.float64) >= LARGEST:
-            raise ValueError(f"result of shape {shape}")
-        return shape
-
-
-OPERATIONS: dict[str, Operation] = {}
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 < value < LARGEST
-
-
-def _is_size(value: Any) -> bool:
-    return type(value) is int and 0 <= value < LARGEST
-
-
-def _is_integer(value: Any) -> bool:
-    return type(value) is int and abs(value) < LARGEST
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float)
-
-
-def _is_flag(value: Any) -> bool:
-    return type(value) is bool
-
-
-def check_activation(value: Any) -> bool:
-    """Say whether this is the JSON form of an activation: None, or the arguments of `kernels.Activation`."""
-    if value is None:
-        return True
-    known = type(value) is dict and value.get("name") in ACTIVATIONS and set(value) <= {"name", "low", "high", "slope"}
-    return known and all(_is_number(value[key]) for key in set(value) - {"name"})
-
-
-def activate(value: dict | None, y: np.ndarray) -> np.ndarray:
-    """Return activation(y) for an activation in JSON form."""
-    return (Activation(**value)(y) if value else y).astype(np.float32, copy=False)
-
-
-def _each(check: Callable[[Any], bool], length: int | None = None) -> Callable[[Any], bool]:
-    def checked(value: Any) -> bool:
-        return type(value) is list and (length is None or len(value) == length) and all(map(check, value))
-
-    return checked
-
-
-_pair_of_counts, _pair_of_sizes, _integers = _each(_is_count, 2), _each(_is_size, 2), _each(_is_integer)
-
-
-def _operation(
-    name: str, infer: Callable[..., Shape], /, inputs: int | range = 1, tensors: str = "", **attributes: Callable
-) -> Any:
-    """Register the decorated function as the reference of this operation."""
-
-    def register(run: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
-        arity = range(inputs, inputs + 1) if isinstance(inputs, int) else inputs
-        OPERATIONS[name] = Operation(arity, tuple(tensors.split()), attributes, infer, run)
-        return run
-
-    return register
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
+__all__ = ["OPERATIONS"]
 
 
 def _check_residual(inputs: list[Shape], shape: Shape) -> Shape:
-    _require(all(other == shape for other in inputs[1:]), f"residual {inputs[1:]} does not have the shape {shape}")
+    require(all(other == shape for other in inputs[1:]), f"residual {inputs[1:]} does not have the shape {shape}")
     return shape
 
 
@@ -126,30 +43,30 @@ def _conv_shape(inputs: list, tensors: dict, attributes: dict) -> Shape:
     batch, channels, *size = inputs[0]
     out, group_channels, *kernel = tensors["weight"]
     groups = attributes["groups"]
-    _require(len(kernel) == 2 and len(size) == 2, "2-d convolution")
-    _require(
+    require(len(kernel) == 2 and len(size) == 2, "2-d convolution")
+    require(
         channels == group_channels * groups and out % groups == 0, f"{channels} channels, weight {tensors['weight']}"
     )
-    _require(tensors.get("bias", (out,)) == (out,), f"bias {tensors.get('bias')}")
+    require(tensors.get("bias", (out,)) == (out,), f"bias {tensors.get('bias')}")
     ways = zip(size, kernel, attributes["stride"], attributes["padding"], attributes["dilation"], strict=True)
     spatial = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in ways]
-    _require(min(spatial) > 0, f"input {inputs[0]} is smaller than the kernel")
+    require(min(spatial) > 0, f"input {inputs[0]} is smaller than the kernel")
     return _check_residual(inputs, (batch, out, *spatial))
 
 
-@_operation(
+@operation(
     "conv2d",
     _conv_shape,
     inputs=range(1, 3),
     tensors="weight bias?",
-    stride=_pair_of_counts,
-    padding=_pair_of_sizes,
-    dilation=_pair_of_counts,
-    groups=_is_count,
+    stride=pair_of_counts,
+    padding=pair_of_sizes,
+    dilation=pair_of_counts,
+    groups=is_count,
     activation=check_activation,
 )
 def conv2d(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
-    """`y = activation(sum over c, i, j of w[o, c, i, j] * x[n, c, s*h + d*i - p, s*w + d*j - p] + bias[o] + residual)`."""
+    """`y = activation(sum over c, i, j of w[o, c, i, j] x[n, c, s h + d i - p, s w + d j - p] + b[o] + residual)`."""
     x, weight, groups = inputs[0], tensors["weight"], attributes["groups"]
     (top, left), (down, right), (high, wide) = attributes["padding"], attributes["stride"], attributes["dilation"]
     x = np.pad(x, ((0, 0), (0, 0), (top, top), (left, left)))
@@ -164,23 +81,23 @@ def conv2d(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
 
 def _linear_shape(inputs: list, tensors: dict, attributes: dict) -> Shape:
     out, features = tensors["weight"]
-    _require(inputs[0][-1] == features, f"{inputs[0][-1]} features, weight {tensors['weight']}")
-    _require(tensors.get("bias", (out,)) == (out,), f"bias {tensors.get('bias')}")
+    require(inputs[0][-1] == features, f"{inputs[0][-1]} features, weight {tensors['weight']}")
+    require(tensors.get("bias", (out,)) == (out,), f"bias {tensors.get('bias')}")
     return _check_residual(inputs, (*inputs[0][:-1], out))
 
 
-@_operation("linear", _linear_shape, inputs=range(1, 3), tensors="weight bias?", activation=check_activation)
+@operation("linear", _linear_shape, inputs=range(1, 3), tensors="weight bias?", activation=check_activation)
 def linear(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
     """`y = activation(x @ w.T + bias + residual)` over the last axis."""
     return _finish(inputs[0] @ tensors["weight"].T + tensors.get("bias", np.float32(0)), inputs, attributes)
 
 
 def _scale_shape(inputs: list, tensors: dict, attributes: dict) -> Shape:
-    _require(tensors["scale"] == tensors["shift"] == (inputs[0][1],), f"scale {tensors['scale']} for {inputs[0]}")
+    require(tensors["scale"] == tensors["shift"] == (inputs[0][1],), f"scale {tensors['scale']} for {inputs[0]}")
     return _check_residual(inputs, inputs[0])
 
 
-@_operation("scale_shift", _scale_shape, inputs=range(1, 3), tensors="scale shift", activation=check_activation)
+@operation("scale_shift", _scale_shape, inputs=range(1, 3), tensors="scale shift", activation=check_activation)
 def scale_shift(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
     """`y[n, c] = activation(scale[c] * x[n, c] + shift[c] + residual)`: a batch norm that follows no convolution."""
     x = inputs[0]
@@ -194,11 +111,11 @@ BINARY = {"add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divi
 
 
 def _binary_shape(inputs: list, tensors: dict, attributes: dict) -> Shape:
-    _require(len(inputs) + len(tensors) == 2, "two operands")
+    require(len(inputs) + len(tensors) == 2, "two operands")
     return np.broadcast_shapes(*inputs, *tensors.values())
 
 
-@_operation(
+@operation(
     "binary",
     _binary_shape,
     inputs=range(1, 3),
@@ -216,18 +133,18 @@ def _same_shape(inputs: list, tensors: dict, attributes: dict) -> Shape:
     return inputs[0]
 
 
-@_operation("activation", _same_shape, activation=check_activation)
+@operation("activation", _same_shape, activation=check_activation)
 def activation(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
     """`y = activation(x)`, one of `gossamer.kernels.ACTIVATIONS`."""
     return activate(attributes["activation"], inputs[0])
 
 
 def _softmax_shape(inputs: list, tensors: dict, attributes: dict) -> Shape:
-    _require(attributes["axis"] < len(inputs[0]), f"axis {attributes['axis']} of {inputs[0]}")
+    require(attributes["axis"] < len(inputs[0]), f"axis {attributes['axis']} of {inputs[0]}")
     return inputs[0]
 
 
-@_operation("softmax", _softmax_shape, axis=_is_size)
+@operation("softmax", _softmax_shape, axis=is_size)
 def softmax(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
     """`y = exp(x - max x) / sum exp(x - max x)` along the axis."""
     e = np.exp(inputs[0] - inputs[0].max(attributes["axis"], keepdims=True))
@@ -236,11 +153,11 @@ def softmax(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
 
 def _norm_shape(inputs: list, tensors: dict, attributes: dict) -> Shape:
     normalized = tuple(inputs[0][axis] for axis in attributes["axes"])
-    _require(all(tensors.get(role, normalized) == normalized for role in ("weight", "bias")), f"axes {normalized}")
+    require(all(tensors.get(role, normalized) == normalized for role in ("weight", "bias")), f"axes {normalized}")
     return inputs[0]
 
 
-@_operation("layer_norm", _norm_shape, tensors="weight? bias?", axes=_each(_is_size), epsilon=_is_number)
+@operation("layer_norm", _norm_shape, tensors="weight? bias?", axes=each(is_size), epsilon=is_number)
 def layer_norm(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
     """`y = (x - mean) / sqrt(variance + epsilon) * weight + bias`, mean and variance over the axes."""
     x, axes = inputs[0], tuple(attributes["axes"])
@@ -256,17 +173,17 @@ def layer_norm(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
 
 def _pool_shape(inputs: list, tensors: dict, attributes: dict) -> Shape:
     batch, channels, *size = inputs[0]
-    _require(len(size) == 2, "a batch of images")
+    require(len(size) == 2, "a batch of images")
     dilation = attributes.get("dilation", [1, 1])
     spatial = []
     for n, k, s, p, d in zip(
         size, attributes["kernel"], attributes["stride"], attributes["padding"], dilation, strict=True
     ):
-        _require(2 * p <= k, f"padding {p} of a window of {k}")
+        require(2 * p <= k, f"padding {p} of a window of {k}")
         room = n + 2 * p - d * (k - 1) - 1
         out = (-(-room // s) if attributes["ceil"] else room // s) + 1
         spatial.append(out - 1 if attributes["ceil"] and (out - 1) * s >= n + p else out)
-    _require(min(spatial) > 0, f"input {inputs[0]} is smaller than the window")
+    require(min(spatial) > 0, f"input {inputs[0]} is smaller than the window")
     return (batch, channels, *spatial)
 
 
@@ -285,10 +202,10 @@ def _windows(x: np.ndarray, attributes: dict, fill: float) -> np.ndarray:
     return windows[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]][:, :, : shape[0], : shape[1]]
 
 
-_POOL = {"kernel": _pair_of_counts, "stride": _pair_of_counts, "padding": _pair_of_sizes, "ceil": _is_flag}
+_POOL = {"kernel": pair_of_counts, "stride": pair_of_counts, "padding": pair_of_sizes, "ceil": is_flag}
 
 
-@_operation("max_pool2d", _pool_shape, **_POOL, dilation=_pair_of_counts)
+@operation("max_pool2d", _pool_shape, **_POOL, dilation=pair_of_counts)
 def max_pool2d(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
     """The largest value of each window; the padding counts as minus infinity."""
     return _windows(inputs[0], attributes, -np.inf).max((4, 5))
@@ -306,14 +223,14 @@ def pool_divisors(size: Shape, attributes: dict) -> np.ndarray:
     return np.outer(*counts).astype(np.float32)
 
 
-@_operation("avg_pool2d", _pool_shape, **_POOL, count_padding=_is_flag)
+@operation("avg_pool2d", _pool_shape, **_POOL, count_padding=is_flag)
 def avg_pool2d(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
     """The mean of each window; `count_padding` says whether the padding's zeros are counted."""
     return _windows(inputs[0], attributes, 0).sum((4, 5)) / pool_divisors(inputs[0].shape[2:], attributes)
 
 
 def _adaptive_shape(inputs: list, tensors: dict, attributes: dict) -> Shape:
-    _require(len(inputs[0]) == 4, "a batch of images")
+    require(len(inputs[0]) == 4, "a batch of images")
     return (*inputs[0][:2], *attributes["size"])
 
 
@@ -326,7 +243,7 @@ def adaptive_weights(inputs: int, outputs: int) -> np.ndarray:
     return weights
 
 
-@_operation("adaptive_avg_pool2d", _adaptive_shape, size=_pair_of_counts)
+@operation("adaptive_avg_pool2d", _adaptive_shape, size=pair_of_counts)
 def adaptive_avg_pool2d(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
     """The means of `size` windows that cover the image evenly."""
     down, right = (adaptive_weights(n, m) for n, m in zip(inputs[0].shape[2:], attributes["size"], strict=True))
@@ -337,12 +254,12 @@ def adaptive_avg_pool2d(inputs: list, tensors: dict, attributes: dict) -> np.nda
 
 
 def _mean_shape(inputs: list, tensors: dict, attributes: dict) -> Shape:
-    _require(all(axis < len(inputs[0]) for axis in attributes["axes"]), f"axes {attributes['axes']} of {inputs[0]}")
+    require(all(axis < len(inputs[0]) for axis in attributes["axes"]), f"axes {attributes['axes']} of {inputs[0]}")
     kept = [1 if axis in attributes["axes"] else size for axis, size in enumerate(inputs[0])]
     return tuple(size for axis, size in enumerate(kept) if attributes["keep"] or axis not in attributes["axes"])
 
 
-@_operation("mean", _mean_shape, axes=_each(_is_size), keep=_is_flag)
+@operation("mean", _mean_shape, axes=each(is_size), keep=is_flag)
 def mean(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
     """The mean over the axes."""
     return inputs[0].mean(tuple(attributes["axes"]), keepdims=attributes["keep"])
@@ -350,25 +267,25 @@ def mean(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
 
 def _reshape_shape(inputs: list, tensors: dict, attributes: dict) -> Shape:
     shape, total = attributes["shape"], int(np.prod(inputs[0]))
-    _require(shape.count(-1) <= 1 and min(shape, default=0) >= -1, f"shape {shape}")
+    require(shape.count(-1) <= 1 and min(shape, default=0) >= -1, f"shape {shape}")
     known = int(np.prod([size for size in shape if size != -1]))
     shape = tuple(total // max(known, 1) if size == -1 else size for size in shape)
-    _require(int(np.prod(shape)) == total, f"{inputs[0]} to {attributes['shape']}")
+    require(int(np.prod(shape)) == total, f"{inputs[0]} to {attributes['shape']}")
     return shape
 
 
-@_operation("reshape", _reshape_shape, shape=_integers)
+@operation("reshape", _reshape_shape, shape=integers)
 def reshape(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
     """The same values in another shape; one size may be -1."""
     return inputs[0].reshape(attributes["shape"])
 
 
 def _permute_shape(inputs: list, tensors: dict, attributes: dict) -> Shape:
-    _require(sorted(attributes["axes"]) == list(range(len(inputs[0]))), f"axes {attributes['axes']} of {inputs[0]}")
+    require(sorted(attributes["axes"]) == list(range(len(inputs[0]))), f"axes {attributes['axes']} of {inputs[0]}")
     return tuple(inputs[0][axis] for axis in attributes["axes"])
 
 
-@_operation("permute", _permute_shape, axes=_each(_is_size))
+@operation("permute", _permute_shape, axes=each(is_size))
 def permute(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
     """The axes in another order."""
     return inputs[0].transpose(attributes["axes"])
@@ -376,11 +293,11 @@ def permute(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
 
 def _slice_shape(inputs: list, tensors: dict, attributes: dict) -> Shape:
     axis, start, stop, step = (attributes[name] for name in ("axis", "start", "stop", "step"))
-    _require(axis < len(inputs[0]) and start <= stop <= inputs[0][axis], f"{start}:{stop} of {inputs[0]}")
+    require(axis < len(inputs[0]) and start <= stop <= inputs[0][axis], f"{start}:{stop} of {inputs[0]}")
     return tuple(-(-(stop - start) // step) if a == axis else size for a, size in enumerate(inputs[0]))
 
 
-@_operation("slice", _slice_shape, axis=_is_size, start=_is_size, stop=_is_size, step=_is_count)
+@operation("slice", _slice_shape, axis=is_size, start=is_size, stop=is_size, step=is_count)
 def slice_axis(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
     """`x[start:stop:step]` along the axis."""
     section = slice(attributes["start"], attributes["stop"], attributes["step"])
@@ -390,11 +307,11 @@ def slice_axis(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
 def _concat_shape(inputs: list, tensors: dict, attributes: dict) -> Shape:
     axis = attributes["axis"]
     rest = {(*shape[:axis], *shape[axis + 1 :]) for shape in inputs}
-    _require(axis < len(inputs[0]) and len(rest) == 1, f"{inputs} along axis {axis}")
+    require(axis < len(inputs[0]) and len(rest) == 1, f"{inputs} along axis {axis}")
     return (*inputs[0][:axis], sum(shape[axis] for shape in inputs), *inputs[0][axis + 1 :])
 
 
-@_operation("concat", _concat_shape, inputs=range(1, 4096), axis=_is_size)
+@operation("concat", _concat_shape, inputs=range(1, 4096), axis=is_size)
 def concat(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
     """The inputs one after another along the axis."""
     return np.concatenate(inputs, axis=attributes["axis"])
@@ -404,18 +321,18 @@ def _pad_shape(inputs: list, tensors: dict, attributes: dict) -> Shape:
     return tuple(n + before + after for n, (before, after) in zip(inputs[0], attributes["widths"], strict=True))
 
 
-@_operation("pad", _pad_shape, widths=_each(_pair_of_sizes), value=_is_number)
+@operation("pad", _pad_shape, widths=each(pair_of_sizes), value=is_number)
 def pad(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
     """`value` around the input; `widths` holds (before, after) for every axis."""
     return np.pad(inputs[0], attributes["widths"], constant_values=attributes["value"])
 
 
 def _shuffle_shape(inputs: list, tensors: dict, attributes: dict) -> Shape:
-    _require(len(inputs[0]) == 4 and inputs[0][1] % attributes["groups"] == 0, f"{inputs[0]}")
+    require(len(inputs[0]) == 4 and inputs[0][1] % attributes["groups"] == 0, f"{inputs[0]}")
     return inputs[0]
 
 
-@_operation("channel_shuffle", _shuffle_shape, groups=_is_count)
+@operation("channel_shuffle", _shuffle_shape, groups=is_count)
 def channel_shuffle(inputs: list, tensors: dict, attributes: dict) -> np.ndarray:
     """Channels seen as (groups, channels / groups), transposed."""
     batch, channels, height, width = inputs[0].shape

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gossamer.engine.graph import Graph, Node
+from gossamer.engine.graph import Graph, Node, Shape
 from gossamer.engine.operations import OPERATIONS, pool_divisors
 
 try:
@@ -29,14 +29,12 @@ class Layer(Protocol):
         ...
 
 
-def is_matrix(node: Node, graph: Graph, rows: tuple[int, ...]) -> bool:
-    """Say whether this layer, on inputs of the shape `rows`, is a matrix product, as 1×1 convolutions of single pixels are."""
+def is_matrix(node: Node, graph: Graph, shape: Shape) -> bool:
+    """Say whether this layer is a matrix product: a linear map, or a 1×1 convolution of single pixels."""
     if node.operation == "linear":
         return True
-    plain = (
-        node.attributes["groups"] == 1 and node.attributes["stride"] == [1, 1] and node.attributes["padding"] == [0, 0]
-    )
-    return plain and graph.tensors[node.tensors["weight"]].shape[2:] == rows[2:] == (1, 1)
+    a, kernel = node.attributes, graph.tensors[node.tensors["weight"]].shape[2:]
+    return a["groups"] == 1 and a["stride"] == [1, 1] and a["padding"] == [0, 0] and kernel == shape[2:] == (1, 1)
 
 
 def bind_layer(node: Node, graph: Graph, layer: Layer, values: dict[str, np.ndarray], threads: int) -> Step:

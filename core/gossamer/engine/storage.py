@@ -33,7 +33,7 @@ def save(graph: Graph, path: str | Path) -> None:
             )
     stored: dict[str, np.ndarray] = {}
     sparse: dict[str, list[int]] = {}
-    for name, tensor in graph.tensors.items():
+    for name, tensor in sorted(graph.tensors.items()):
         nonzero = tensor != 0
         if tensor.ndim > 1 and np.count_nonzero(nonzero) < 0.95 * tensor.size:
             sparse[name] = list(tensor.shape)
@@ -47,8 +47,7 @@ def save(graph: Graph, path: str | Path) -> None:
         "sparse": sparse,
     }
     text = json.dumps(document, separators=(",", ":"), allow_nan=False)
-    metadata = {"format": FORMAT, "graph": text, "sha256": _digest(stored, text)}
-    write_atomically(Path(path), write_tensors(stored, metadata))
+    write_atomically(Path(path), _file(stored, text))
 
 
 def load(path: str | Path, *, batch: int = 1) -> Engine:
@@ -71,6 +70,11 @@ def load(path: str | Path, *, batch: int = 1) -> Engine:
     return build(graph, batch)
 
 
+def _file(tensors: dict[str, np.ndarray], text: str) -> bytes:
+    record = json.dumps({"format": FORMAT, "sha256": _digest(tensors, text), "graph": text})
+    return write_tensors(tensors, {"engine": record})  # one key: safetensors writes several in any order
+
+
 def _digest(tensors: dict[str, np.ndarray], text: str) -> str:
     digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):
@@ -84,13 +88,13 @@ def _read(content: bytes) -> Graph:
     length = int.from_bytes(content[:8], "little")
     if length > min(HEADER_LIMIT, len(content)):
         raise InputError(f"its header of {length} bytes is not all there")
-    metadata = json.loads(content[8 : 8 + length])["__metadata__"]
-    if metadata.get("format") != FORMAT:
-        raise InputError(f"its format is {metadata.get('format')!r}, not {FORMAT!r}")
+    record = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["engine"])
+    if record["format"] != FORMAT:
+        raise InputError(f"its format is {record['format']!r}, not {FORMAT!r}")
     stored = read_tensors(content)
-    if metadata["sha256"] != _digest(stored, metadata["graph"]):
+    if record["sha256"] != _digest(stored, record["graph"]):
         raise InputError("its checksum does not match: bytes were changed since it was saved")
-    document = json.loads(metadata["graph"])
+    document = json.loads(record["graph"])
     tensors = {name: _dense(stored, name, shape) for name, shape in document["sparse"].items()}
     tensors |= stored
     for name, tensor in tensors.items():

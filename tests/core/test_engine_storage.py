@@ -1,0 +1,214 @@
+"""Engines in files: round trips, a start without torch, and files that were damaged or made to harm."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load as read_tensors
+from safetensors.numpy import save as write_tensors
+from torch import nn
+
+from gossamer.engine import compile as compile_model
+from gossamer.engine import load, storage
+from gossamer.errors import InputError
+
+
+class Network(nn.Module):
+    """Sparse and dense layers, a residual, pooling and a dict of outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1, bias=False)
+        self.norm, self.c = nn.BatchNorm2d(8), nn.Linear(8, 5)
+
+    def forward(self, x):
+        y = nn.functional.max_pool2d(self.a(x).relu(), 2)
+        y = (self.norm(self.b(y)) + y).relu()
+        return {"classes": self.c(y.mean((2, 3))), "image": [y]}
+
+
+@pytest.fixture(scope="module")
+def engine():
+    torch.manual_seed(0)
+    model = Network().eval()
+    with torch.no_grad():
+        model.b.weight.mul_(torch.rand(8, 8, 3, 3) < 0.1)
+    return compile_model(model, torch.zeros(1, 3, 16, 16))
+
+
+@pytest.fixture
+def path(engine, tmp_path):
+    engine.save(tmp_path / "network.engine")
+    return tmp_path / "network.engine"
+
+
+def same(one: dict, other: dict) -> None:
+    np.testing.assert_allclose(one["classes"], other["classes"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(one["image"][0], other["image"][0], rtol=1e-4, atol=1e-5)
+
+
+def test_round_trip(engine, path):
+    x = np.random.default_rng(0).standard_normal((2, 3, 16, 16), np.float32)
+    loaded = load(path)
+    same(loaded(x), engine(x))
+    assert [row.name for row in loaded.report()] == [row.name for row in engine.report()]
+    again = path.with_name("again")
+    loaded.save(again)
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_weights_come_back_exactly(engine, path):
+    loaded = load(path)
+    assert loaded.graph.nodes == engine.graph.nodes
+    for name, tensor in engine.graph.tensors.items():
+        np.testing.assert_array_equal(loaded.graph.tensors[name], tensor)
+
+
+def test_sparse_weights_make_small_files(tmp_path):
+    model = nn.Sequential(nn.Linear(512, 512)).eval()
+    with torch.no_grad():
+        model[0].weight.mul_(torch.rand(512, 512) < 0.1)
+    compile_model(model, torch.zeros(1, 512)).save(tmp_path / "file")
+    dense = 4 * 512 * 512
+    assert 0.1 * dense < (tmp_path / "file").stat().st_size < 0.15 * dense
+
+
+def test_an_engine_runs_without_torch(engine, path):
+    x = np.random.default_rng(1).standard_normal((2, 3, 16, 16), np.float32)
+    np.save(path.with_name("x.npy"), x)
+    code = """
+import sys
+import numpy as np
+import gossamer.engine
+engine = gossamer.engine.load(sys.argv[1] + "/network.engine")
+y = engine(np.load(sys.argv[1] + "/x.npy"))
+np.savez(sys.argv[1] + "/y.npz", classes=y["classes"], image=y["image"][0])
+print(type(y["classes"]).__name__, "torch" in sys.modules)
+"""
+    command = [sys.executable, "-W", "error", "-c", code, str(path.parent)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert answer.stdout.split() == ["ndarray", "False"]
+    y = np.load(path.with_name("y.npz"))
+    same({"classes": y["classes"], "image": [y["image"]]}, engine(x))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match="nothing-here"):
+        load(tmp_path / "nothing-here")
+
+
+def test_truncated_files_are_refused(path):
+    content = path.read_bytes()
+    for length in [0, 1, 7, 8, 100, *range(200, len(content), 997), len(content) - 1]:
+        path.write_bytes(content[:length])
+        with pytest.raises(InputError, match="damaged"):
+            load(path)
+
+
+def test_a_changed_byte_is_found(path):
+    content = path.read_bytes()
+    header = int.from_bytes(content[:8], "little")
+    rng = np.random.default_rng(0)
+    tried = [*rng.integers(0, 8 + header, 150), *rng.integers(8 + header, len(content), 150)]
+    for place in tried:
+        changed = bytearray(content)
+        changed[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(changed)
+        try:
+            loaded = load(path)
+        except InputError:
+            continue
+        assert loaded.graph.nodes and place < 8 + header  # white space, or a key of the header that nobody reads
+
+
+def forged(path, change) -> None:
+    """Write the file anew, its document and tensors changed by `change(document, tensors)`, with a right checksum."""
+    content = path.read_bytes()
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    document = json.loads(json.loads(header["__metadata__"]["engine"])["graph"])
+    tensors = read_tensors(content)
+    change(document, tensors)
+    path.write_bytes(storage._file(tensors, json.dumps(document)))
+
+
+def node(document: dict, operation: str) -> list:
+    return next(fields for fields in document["nodes"] if fields[0] == operation)
+
+
+def set_field(operation: str, index: int, value):
+    def change(document, tensors):
+        node(document, operation)[index] = value
+
+    return change
+
+
+def set_attribute(operation: str, name: str, value):
+    def change(document, tensors):
+        node(document, operation)[4][name] = value
+
+    return change
+
+
+def sparse_name(document: dict) -> str:
+    return next(iter(document["sparse"]))
+
+
+FORGERIES = {
+    "unknown operation": set_field("max_pool2d", 0, "os.system"),
+    "torch operation": set_field("max_pool2d", 0, "torch"),
+    "unknown input": set_field("max_pool2d", 2, ["nowhere"]),
+    "input of the future": lambda d, t: d["nodes"].reverse(),
+    "two of one name": lambda d, t: d["nodes"].append(d["nodes"][0]),
+    "unknown tensor": set_field("linear", 3, {"weight": "nowhere"}),
+    "inputs no list": set_field("linear", 2, "ab"),
+    "attributes no dict": set_field("linear", 4, []),
+    "stride zero": set_attribute("conv2d", "stride", [0, 0]),
+    "stride text": set_attribute("conv2d", "stride", "11"),
+    "stride huge": set_attribute("conv2d", "stride", [10**30, 1]),
+    "padding huge": set_attribute("conv2d", "padding", [2**30, 2**30]),
+    "padding negative": set_attribute("conv2d", "padding", [-1, -1]),
+    "groups": set_attribute("conv2d", "groups", 3),
+    "attribute too many": set_attribute("conv2d", "hook", "x"),
+    "activation": set_attribute("conv2d", "activation", {"name": "__import__"}),
+    "pool": set_attribute("max_pool2d", "kernel", [100, 100]),
+    "input shape": lambda d, t: d["inputs"].update(x=[3, 16]),
+    "input sizes": lambda d, t: d["inputs"].update(x=[3, -16, 16]),
+    "input huge": lambda d, t: d["inputs"].update(x=[3, 2**20, 2**20]),
+    "output": lambda d, t: d.update(output="nowhere"),
+    "output kind": lambda d, t: d.update(output=["set", ["linear"]]),
+    "no nodes": lambda d, t: d.pop("nodes"),
+    "nodes text": lambda d, t: d.update(nodes="conv2d"),
+    "tensor missing": lambda d, t: t.pop(next(name for name in t if name.endswith("bias"))),
+    "tensor too many": lambda d, t: t.update(more=np.zeros(3, np.float32)),
+    "tensor of bytes": lambda d, t: t.update({"c.weight": np.zeros((5, 8), np.uint8)}),
+    "tensor of another shape": lambda d, t: t.update({"c.weight": np.zeros((5, 9), np.float32)}),
+    "bitmap too short": lambda d, t: t.update({sparse_name(d) + "/bitmap": np.zeros(3, np.uint8)}),
+    "values too few": lambda d, t: t.update({sparse_name(d) + "/values": np.zeros(3, np.float32)}),
+    "sparse shape": lambda d, t: d["sparse"].update({sparse_name(d): [2**40, 2**40]}),
+    "sparse shape negative": lambda d, t: d["sparse"].update({sparse_name(d): [-8, -8, 3, 3]}),
+}
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_files_made_to_harm_are_refused(path, forgery):
+    forged(path, FORGERIES[forgery])
+    with pytest.raises(InputError, match="damaged"):
+        load(path)
+
+
+def test_a_forgery_that_changes_nothing_loads(path):
+    forged(path, lambda document, tensors: None)
+    load(path)
+
+
+def test_other_formats_are_named(path):
+    path.write_bytes(write_tensors({"a": np.zeros(2)}, {"format": "pt"}))
+    with pytest.raises(InputError, match="damaged"):
+        load(path)
+    record = json.dumps({"format": "gossamer engine 99"})
+    path.write_bytes(write_tensors({"a": np.zeros(2)}, {"engine": record}))
+    with pytest.raises(InputError, match="'gossamer engine 99'"):
+        load(path)
