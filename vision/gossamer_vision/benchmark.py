@@ -21,7 +21,7 @@ SEEDS = (1, 2, 3)
 METHODS = tuple(ALL_METHODS)
 
 PRESETS = {
-    "quick": Config(width=8, stem=2),
+    "quick": Config(width=8, stem=2, learning_rate=0.4, every=10),
     "fashion-mnist": Config(
         data="fashion-mnist", sparsity=0.9, width=32, stem=2, epochs=10, fine_tune=5, batch=128, every=100
     ),
@@ -36,6 +36,7 @@ COMPARED = (
     "random-finetune",
     "static-random",
     "rigl",
+    "gmp",
 )
 
 
@@ -76,6 +77,7 @@ def run(config: Config, log: Callable[[str], None] = lambda line: None) -> Resul
         "corrupted": evaluate.under_corruption(network, data.test.images, data.test.labels, data.scaled),
         "per_class": per_class,
         "confusion": counts.tolist(),
+        "wrong": (outputs.argmax(1) != data.test.labels).nonzero().flatten().tolist(),
         "curve": trained.progress.held_out,
     }
     return Result(

@@ -1,6 +1,7 @@
 """From a model and images to numbers: accuracy, calibration, classes, corruptions, confidence."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from statistics import fmean, stdev
 
@@ -67,6 +68,27 @@ def mean_and_interval(values: Sequence[float]) -> str:
     if len(values) < 2:
         return f"{100 * fmean(values):.2f} %"
     return f"{100 * fmean(values):.2f} ± {100 * interval(values):.2f} %"
+
+
+def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
+    """The indices of the (cost, value) pairs than which no other has more value at no more cost, cheapest first."""
+    best, front = -math.inf, []
+    for index in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
+        if points[index][1] > best:
+            best = points[index][1]
+            front.append(index)
+    return front
+
+
+def lost_first(dense: Sequence[Sequence[int]], sparse: Sequence[Sequence[int]], count: int) -> list[tuple[int, float]]:
+    """Of what every dense network gets right, the examples that most of the sparse ones get wrong, with that share.
+
+    Each network is given as the indices of the examples that it gets wrong.
+    """
+    hard = {index for wrong in dense for index in wrong}
+    lost = Counter(index for wrong in sparse for index in wrong if index not in hard)
+    ordered = sorted(lost.items(), key=lambda item: (-item[1], item[0]))
+    return [(index, number / len(sparse)) for index, number in ordered[:count]]
 
 
 def noisy(images: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,0 +1,44 @@
+from dataclasses import replace
+
+import pytest
+
+from gossamer_vision import benchmark
+from gossamer_vision.study import STUDIES, Study, main, plan, table
+from gossamer_vision.train import Config
+
+TINY = Config(width=4, stem=2, epochs=1, batch=500)
+
+
+def test_plan_runs_dense_once_where_masks_vary_and_at_every_share():
+    runs = plan(Study("sparsity", (0.5, 0.9), ("dense", "rigl")), TINY, (), (1, 2))
+    assert [(run.seed, run.method, run.sparsity) for run in runs] == [
+        (1, "dense", 0.95), (1, "rigl", 0.5), (1, "rigl", 0.9),
+        (2, "dense", 0.95), (2, "rigl", 0.5), (2, "rigl", 0.9),
+    ]  # fmt: skip
+    shares = plan(STUDIES["scarce"], TINY, ("dense",), (1,))
+    assert [run.share for run in shares] == [0.01, 0.05, 0.1, 1.0]
+
+
+def test_a_pattern_of_one_density_gets_its_sparsity():
+    runs = plan(Study("pattern", ("unstructured", "1:16"), ("rigl",)), TINY, (), (1,))
+    assert [(run.pattern, run.sparsity) for run in runs] == [("unstructured", 0.95), ("1:16", 0.9375)]
+
+
+def test_table_has_a_row_a_method_and_a_column_a_value():
+    result = benchmark.run(TINY)
+    results = []
+    for seed, value in ((1, 0.9), (2, 0.8)):
+        config = {**result.config, "method": "rigl", "sparsity": 0.5, "seed": seed}
+        results.append(replace(result, value=value, config=config))
+    made = table(Study("sparsity", (0.5, 0.9), ()), [replace(result, value=0.95), *results])
+    cells = [list(column.cells) for column in made.columns]
+    assert cells[0] == ["dense", "rigl"]
+    assert cells[1][0] == cells[2][0] == "95.00 %"
+    assert cells[1][1].startswith("85.00 ± ") and cells[2][1] == "–"
+
+
+@pytest.mark.parametrize("words", [["scare"], ["scarce", "quik"]])
+def test_unknown_words_are_named(words, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(words)
+    assert exit_.value.code == 2 and "did you mean" in capsys.readouterr().err

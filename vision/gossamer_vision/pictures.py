@@ -1,0 +1,192 @@
+"""Pictures of results: accuracy against sparsity and latency, confusions, the images lost first, learned masks.
+
+python -m gossamer_vision.pictures --results results --to pictures
+python -m gossamer_vision.pictures --data-dir FOLDER --model model.gossamer
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING
+
+import tyro
+
+from gossamer import InputError
+from gossamer.cli import plain_errors
+from gossamer.results import Result, read, write_atomically
+from gossamer_vision import data as datasets
+from gossamer_vision import evaluate
+from gossamer_vision.classifier import Classifier, load
+from gossamer_vision.data import Data
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+IMAGES = 24
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to draw, and where to."""
+
+    results: Path = Path("results")
+    """the folder of the result files"""
+    to: Path = Path("pictures")
+    """the folder to write the pictures to, as SVG"""
+    data: str | None = None
+    """only the results of this data set"""
+    data_dir: Path | None = None
+    """the folder that holds the data set, for the images lost first"""
+    model: Path | None = None
+    """a file that training wrote with --save, whose masks are drawn"""
+
+
+def figure(width: float, height: float) -> "Figure":
+    """An empty figure of that size in inches."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise InputError(
+            'pictures need matplotlib, which is not installed; type: pip install "gossamer[report]"'
+        ) from error
+    return Figure((width, height), layout="constrained")
+
+
+def by_method(results: Sequence[Result]) -> dict[str, list[Result]]:
+    """The results by method, with the pattern where it is not the plain one."""
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        plain = result.pattern in ("dense", "wiring", "Unstructured()")
+        groups.setdefault(result.method if plain else f"{result.method} {result.pattern}", []).append(result)
+    return groups
+
+
+def accuracy_by_sparsity(results: Sequence[Result]) -> "Figure":
+    """A line a method: the mean accuracy over the seeds, with its deviation, at each sparsity asked."""
+    drawn = figure(7, 4.5)
+    axes = drawn.subplots()
+    for name, own in by_method(results).items():
+        at: dict[float, list[float]] = {}
+        for result in own:
+            asked = result.config["sparsity"] if result.method == "small-dense" else result.sparsity_asked
+            at.setdefault(asked, []).append(100 * result.value)
+        if name == "dense":
+            axes.axhline(fmean(at[0.0]), color="black", linestyle="--", label="dense")
+            continue
+        points = sorted(at)
+        spreads = [stdev(at[p]) if len(at[p]) > 1 else 0.0 for p in points]
+        axes.errorbar(points, [fmean(at[p]) for p in points], spreads, marker="o", capsize=2, label=name)
+    axes.set(xlabel="sparsity (of small-dense: of the network as large)", ylabel="top-1 accuracy (%)")
+    axes.legend(fontsize="small")
+    return drawn
+
+
+def accuracy_by_latency(results: Sequence[Result]) -> "Figure":
+    """A point a run: accuracy and the measured latency of one input; the Pareto front is the line."""
+    drawn = figure(7, 4.5)
+    axes = drawn.subplots()
+    timed = [result for result in results if result.latency_ms]
+    for name, own in by_method(timed).items():
+        axes.scatter([r.latency_ms or 0.0 for r in own], [100 * r.value for r in own], label=name, s=18)
+    points = [(result.latency_ms or 0.0, 100 * result.value) for result in timed]
+    front = [points[index] for index in evaluate.pareto(points)]
+    axes.plot(*zip(*front, strict=True), color="gray", linewidth=1, drawstyle="steps-post", label="Pareto front")
+    axes.set(xlabel="latency of one input (ms, CPU)", ylabel="top-1 accuracy (%)", xscale="log")
+    axes.legend(fontsize="small")
+    return drawn
+
+
+def confusion(result: Result) -> "Figure":
+    """The confusion matrix of one run: row, the true class; column, the predicted one."""
+    names, counts = list(result.extra["per_class"]), result.extra["confusion"]
+    side = 2 + 0.4 * len(names)
+    drawn = figure(side, side)
+    axes = drawn.subplots()
+    axes.imshow([[count / (sum(row) or 1) for count in row] for row in counts], cmap="Blues", vmin=0, vmax=1)
+    axes.set(xlabel="predicted", ylabel="true", title=f"{result.method}, {result.sparsity:.0%} sparse")
+    axes.set_xticks(range(len(names)), names, rotation=90)
+    axes.set_yticks(range(len(names)), names)
+    for y, row in enumerate(counts):
+        for x, count in enumerate(row):
+            if count and len(names) <= 20:
+                dark = count > sum(row) / 2
+                axes.text(x, y, str(count), ha="center", va="center", fontsize=6, color="white" if dark else "black")
+    return drawn
+
+
+def lost_first(results: Sequence[Result], data: Data) -> "Figure":
+    """The test images that every dense network gets right and most of the sparse ones do not."""
+    dense = [r.extra["wrong"] for r in results if r.config["method"] == "dense"]
+    sparse = [r.extra["wrong"] for r in results if r.sparsity_asked]
+    found = evaluate.lost_first(dense, sparse, IMAGES)
+    drawn = figure(8, 4.5)
+    for place, axes in enumerate(drawn.subplots(3, IMAGES // 3).flat):
+        axes.axis("off")
+        if place < len(found):
+            index, share = found[place]
+            axes.imshow(data.test.images[index].permute(1, 2, 0).squeeze(-1), cmap="gray")
+            axes.set_title(f"{data.classes[data.test.labels[index]]}\nlost by {share:.0%}", fontsize=7)
+    return drawn
+
+
+def masks(classifier: Classifier) -> "Figure":
+    """The mask of each layer: rows are output channels, columns inputs and kernel positions; black is alive."""
+    if not classifier.masks:
+        raise InputError("the network has no masks to draw; train a sparse one with --save.")
+    drawn = figure(9, 0.3 + sum(0.35 + len(mask) / 60 for mask in classifier.masks.values()))
+    heights = [0.35 + len(mask) / 60 for mask in classifier.masks.values()]
+    rows = drawn.subplots(len(heights), 1, squeeze=False, height_ratios=heights)
+    for axes, (name, mask) in zip(rows.flat, classifier.masks.items(), strict=True):
+        axes.imshow(mask.flatten(1), cmap="gray_r", aspect="auto", interpolation="nearest")
+        axes.set_title(f"{name}: {float(mask.float().mean()):.1%} alive", fontsize=7)
+        axes.set(xticks=[], yticks=[])
+    return drawn
+
+
+def draw(options: Options) -> list[Path]:
+    """Write what can be drawn of the results, and of the model where one is named; return the files."""
+    found = [r for r in read(options.results, "vision") if options.data in (None, r.data)]
+    if not found and not options.model:
+        raise InputError(f"there are no results of vision below {options.results}; run `gossamer compare` first.")
+    plots: dict[str, Callable[[], Figure]] = {}
+    for name in dict.fromkeys(result.data for result in found):
+        own = [result for result in found if result.data == name]
+        sparse = [result for result in own if result.sparsity_asked]
+        plots |= _of(name, own, max(sparse or own, key=lambda r: r.value))
+        if name == "digits" or options.data_dir:
+            loaded = datasets.load(name, options.data_dir, size=own[0].config["image_size"])
+            plots[f"{name}-lost-first"] = lambda own=own, loaded=loaded: lost_first(own, loaded)
+    if options.model:
+        classifier = load(options.model)
+        plots[f"{options.model.stem}-masks"] = lambda: masks(classifier)
+    return [_write(options.to / f"{name}.svg", plot()) for name, plot in plots.items()]
+
+
+def _of(name: str, results: Sequence[Result], best: Result) -> "dict[str, Callable[[], Figure]]":
+    """The plots that need one data set's results alone."""
+    return {
+        f"{name}-sparsity": lambda: accuracy_by_sparsity(results),
+        f"{name}-latency": lambda: accuracy_by_latency(results),
+        f"{name}-confusion": lambda: confusion(best),
+    }
+
+
+def _write(path: Path, drawn: "Figure") -> Path:
+    buffer = io.BytesIO()
+    drawn.savefig(buffer, format="svg")
+    write_atomically(path, buffer.getvalue())
+    return path
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command."""
+    with plain_errors():
+        prog = "python -m gossamer_vision.pictures"
+        for path in draw(tyro.cli(Options, args=arguments, prog=prog, description=__doc__)):
+            print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Run a study, methods by settings by seeds, going on from what is finished, and print its table.
+
+python -m gossamer_vision.study sparsity quick
+python -m gossamer_vision.study scarce quick --methods dense static-random rigl --seeds 1 2 3
+python -m gossamer_vision.study pattern fashion-mnist --data-dir FOLDER --seeds 1
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from gossamer import InputError, runs
+from gossamer.cli import plain_errors
+from gossamer.domains import nearest
+from gossamer.results import Result
+from gossamer_vision.benchmark import PRESETS
+from gossamer_vision.evaluate import mean_and_interval
+from gossamer_vision.methods import METHODS, PATTERNS
+from gossamer_vision.train import Config
+
+
+@dataclass(frozen=True)
+class Study:
+    """One question: the field of `Config` that varies, its values, and the methods asked."""
+
+    field: str
+    values: tuple[Any, ...]
+    methods: tuple[str, ...]
+
+
+SPARSE = tuple(name for name, method in METHODS.items() if method.masked and name != "srigl")
+BRIEF = ("dense", "small-dense", "static-random", "rigl", "gmp")
+STUDIES = {
+    "sparsity": Study("sparsity", (0.8, 0.9, 0.95, 0.98), ("dense", "small-dense", *SPARSE)),
+    "scarce": Study("share", (0.01, 0.05, 0.1, 1.0), BRIEF),
+    "pattern": Study("pattern", tuple(PATTERNS), ("dense", "static-random", "rigl", "gmp")),
+    "storage": Study("storage", ("masks", "sparse"), ("static-random",)),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How much of the study to run, and where its results are kept."""
+
+    config: tyro.conf.OmitArgPrefixes[Config]
+    methods: tuple[str, ...] = ()
+    """the methods asked; the study's own where none is given"""
+    seeds: tuple[int, ...] = (1, 2, 3)
+    """one run of each setting for each"""
+    results: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path("results")
+    """the folder of the result files"""
+
+
+def plan(study: Study, config: Config, methods: Sequence[str], seeds: Sequence[int]) -> list[Config]:
+    """The runs of a study; a method that knows no masks runs once where these are what varies."""
+    found: dict[Config, None] = {}
+    for seed in seeds:
+        for method in methods or study.methods:
+            for value in study.values:
+                changes: dict[str, Any] = {study.field: value}
+                if study.field == "pattern" and (density := PATTERNS[value].density):
+                    changes["sparsity"] = 1 - density
+                own = {} if constant(study, method) else changes
+                found[replace(config, method=method, seed=seed, **own)] = None
+    return list(found)
+
+
+def constant(study: Study, method: str) -> bool:
+    """Whether what varies in the study is nothing to the method."""
+    return method == "dense" and study.field in ("sparsity", "pattern")
+
+
+def table(study: Study, results: Sequence[Result]) -> Table:
+    """Accuracy on the test part (mean and 95 % interval over the seeds): a row a method, a column a value."""
+    shown = Table("method", *(f"{study.field} {value}" for value in study.values))
+    for method in dict.fromkeys(result.config["method"] for result in results):
+        groups: dict[Any, list[float]] = {}
+        for result in results:
+            if result.config["method"] == method:
+                groups.setdefault(result.config[study.field], []).append(result.value)
+        same = next(iter(groups.values())) if constant(study, method) else []
+        cells = [groups.get(value, same) for value in study.values]
+        shown.add_row(method, *(mean_and_interval(values) if values else "–" for values in cells))
+    return shown
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command: study, preset, options."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    with plain_errors():
+        name, preset = [*words[:2], *["sparsity", "quick"][len(words) :]][:2]
+        for word, choices in ((name, STUDIES), (preset, PRESETS)):
+            if word not in choices:
+                raise InputError(
+                    f"{word!r} is none of {', '.join(choices)}{nearest(word, choices)}; type STUDY PRESET."
+                )
+        options = tyro.cli(Options, args=words[2:], default=Options(PRESETS[preset]), description=__doc__)
+        study, console = STUDIES[name], Console()
+        wanted = [runs.Run("vision", run) for run in plan(study, options.config, options.methods, options.seeds)]
+        for number, (run, outcome) in enumerate(runs.run_all(wanted, options.results)):
+            text = outcome if isinstance(outcome, Exception) else f"{outcome.value:.2%}"
+            value = getattr(run.config, study.field)
+            console.print(f"{number + 1} of {len(wanted)}: {run}, {study.field} {value}: {text}", markup=False)
+        finished = [Result.load(path) for run in wanted if (path := run.path(options.results)).exists()]
+        console.print(table(study, finished))
+
+
+if __name__ == "__main__":
+    main()
