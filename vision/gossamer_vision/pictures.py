@@ -126,7 +126,7 @@ def lost_first(results: Sequence[Result], data: Data) -> "Figure":
         axes.axis("off")
         if place < len(found):
             index, share = found[place]
-            axes.imshow(data.test.images[index].permute(1, 2, 0).squeeze(-1), cmap="gray")
+            axes.imshow(data.test.images[index].permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray")
             axes.set_title(f"{data.classes[data.test.labels[index]]}\nlost by {share:.0%}", fontsize=7)
     return drawn
 
@@ -139,7 +139,7 @@ def masks(classifier: Classifier) -> "Figure":
     heights = [0.35 + len(mask) / 60 for mask in classifier.masks.values()]
     rows = drawn.subplots(len(heights), 1, squeeze=False, height_ratios=heights)
     for axes, (name, mask) in zip(rows.flat, classifier.masks.items(), strict=True):
-        axes.imshow(mask.flatten(1), cmap="gray_r", aspect="auto", interpolation="nearest")
+        axes.imshow(mask.flatten(1).numpy(), cmap="gray_r", aspect="auto", interpolation="nearest")
         axes.set_title(f"{name}: {float(mask.float().mean()):.1%} alive", fontsize=7)
         axes.set(xticks=[], yticks=[])
     return drawn
