@@ -84,7 +84,7 @@ def run(config: Config, log: Callable[[str], None] = lambda line: None) -> Resul
         parameters=sum(p.numel() for p in parameters),
         nonzeros=sum(int((p != 0).sum()) for p in parameters),
         bytes=size(encoder) if encoder else 0,
-        latency_ms=latency(system, "test"),
+        latency_ms=latency(system, "test", min(50, len(found.relevant["test"]))),
         train_seconds=seconds,
         config=plain(config),
         extra={
@@ -104,7 +104,7 @@ def quality(system: System, split: str, found: Features) -> dict[str, float]:
     return metrics(np.concatenate(blocks), found.relevant[split])
 
 
-def latency(system: System, split: str, queries: int = 50) -> float:
+def latency(system: System, split: str, queries: int) -> float:
     """The median milliseconds from one query's terms to its ranking, of the first queries of a split."""
     times = []
     for number in range(queries):
