@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from gossamer import InputError
-from gossamer.kernels import ops
 from gossamer.nn.conv import SparseConv1d, SparseConv2d
 
 LAYERS = {

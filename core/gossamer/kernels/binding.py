@@ -46,7 +46,7 @@ def _strips(convolution, walk: Walk, x, out, residual, threads) -> Strips:
     return Strips(weights, walk, x, out, residual, convolution.activation, threads)
 
 
-def _in_place(convolution, x, out, residual) -> bool:
+def _in_place(convolution: "Convolution", x, out, residual) -> bool:
     if convolution.stride != (1, 1) or any(_pitch(a) != _pitch(x) for a in (out, residual) if a is not None):
         return False
     around = halo(x)

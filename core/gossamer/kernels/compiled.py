@@ -40,10 +40,10 @@ class Entry:
         """The machine code as a C function."""
         with self.lock:
             self.code = CFunc(self.function, (self.signature.args, self.signature.return_type), {}, {})
-            self.code._cache = _Disk(self.function)
+            self.code._cache = _Disk(self.function)  # pyright: ignore[reportAttributeAccessIssue]
             self.code.compile()
         arguments = [C_TYPES[kind] for kind in self.signature.args]
-        return ctypes.CFUNCTYPE(C_TYPES[self.signature.return_type], *arguments)(self.code.address)
+        return ctypes.CFUNCTYPE(C_TYPES[self.signature.return_type], *arguments)(self.code.address)  # pyright: ignore
 
     def __call__(self, *args):
         """Run the machine code."""

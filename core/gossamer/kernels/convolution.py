@@ -23,8 +23,8 @@ class Convolution:
         outputs, inputs, _ = weights.shape
         self.weights, self.activation, self.groups = weights, activation, weights.parts
         self.shape = (outputs, inputs, *kernel)
-        self.stride, self.padding, self.dilation = stride, padding, dilation
-        self.halo = padding
+        self.stride, self.padding, self.dilation = tuple(stride), tuple(padding), tuple(dilation)
+        self.halo = self.padding
         self.nonzeros, self.pattern = weights.nonzeros, weights.pattern
         self.density = self.nonzeros / max(1, np.prod(self.shape))
 
@@ -33,10 +33,11 @@ class Convolution:
         """The memory of the packed weight."""
         return self.weights.bytes
 
-    def axes(self, size: tuple[int, ...]) -> list[Axis]:
+    def axes(self, size: tuple[int, ...]) -> tuple[Axis, Axis]:
         """The two directions on an input of `size` (H, W)."""
         each = zip(size, self.shape[2:], self.stride, self.padding, self.dilation, strict=True)
-        return [Axis(*numbers) for numbers in each]
+        rows, columns = (Axis(*numbers) for numbers in each)
+        return rows, columns
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
         """The output's (N, O, OH, OW) for an input of shape (N, I, H, W)."""
@@ -86,7 +87,7 @@ def conv2d(
 
     bias is (O,); the rest as in `torch.nn.functional.conv2d`. A 1-D convolution is one of height 1.
     """
-    pairs = [(v, v) if isinstance(v, int) else tuple(v) for v in (stride, padding, dilation)]
+    stride, padding, dilation = ((v, v) if isinstance(v, int) else v for v in (stride, padding, dilation))
     shape = (*weight.shape[:2], weight.shape[2] * weight.shape[3])
     weights = Weights.of(weight.reshape(shape), None if mask is None else mask.reshape(shape), groups, bias)
-    return Convolution(weights, weight.shape[2:], *pairs, Activation.of(activation))
+    return Convolution(weights, weight.shape[2:], stride, padding, dilation, Activation.of(activation))

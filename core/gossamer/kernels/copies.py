@@ -5,12 +5,11 @@ from enum import IntEnum, auto
 import numpy as np
 from numba import njit, types
 from numba.core.types import int64, void
-from numba.extending import intrinsic
 
 from gossamer.kernels.compiled import entry
 from gossamer.kernels.geometry import Axis
 from gossamer.kernels.rows import poke
-from gossamer.kernels.simd import BYTES, LANES, Vectors, const
+from gossamer.kernels.simd import BYTES, LANES, Vectors, const, intrinsic
 from gossamer.kernels.threads import spread
 from gossamer.kernels.tiles import float32_at, peek
 

@@ -4,10 +4,9 @@ import math
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
 from gossamer.kernels.activation import ACTIVATIONS
-from gossamer.kernels.simd import BYTES, FLOAT, INT32, LANES, VECTOR, Vectors, const
+from gossamer.kernels.simd import BYTES, FLOAT, INT32, LANES, VECTOR, Vectors, const, intrinsic
 
 INTEGERS = ir.VectorType(INT32, LANES)
 

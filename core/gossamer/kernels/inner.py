@@ -5,10 +5,9 @@ from enum import IntEnum, auto
 from llvmlite import ir
 from numba import types
 from numba.core.types import int64, void
-from numba.extending import intrinsic
 
 from gossamer.kernels.compiled import entry
-from gossamer.kernels.simd import BYTES, INT32, INT64, LANES, VECTOR, Vectors, const
+from gossamer.kernels.simd import BYTES, INT32, INT64, LANES, VECTOR, Vectors, const, intrinsic
 from gossamer.kernels.target import target
 from gossamer.kernels.tiles import peek
 

@@ -81,5 +81,5 @@ def aligned(size: int) -> np.ndarray:
 
 def allocate(shape: tuple[int, int, int, int], halo: tuple[int, int] = (0, 0)) -> np.ndarray:
     """The interior (N, C, H, W), zero, of a new buffer with `halo` (rows, columns) of zeros around each image."""
-    layout = Layout(tuple(shape), tuple(halo))
+    layout = Layout(shape, halo)
     return layout.view(aligned(layout.size))

@@ -118,7 +118,7 @@ def _together(convolution: Convolution, x, out, residual, threads: int):
         return a, b, c, convolution.bind(a, b, c, threads=inner)
 
     whole = [chunk(size) for _ in range(workers)]
-    rest = chunk(n % size) if n % size else None
+    rest = chunk(n % size) if n % size else whole[0]
 
     def flip(rows, columns):
         transpose.call(rows.ctypes.data, rows.strides[0], columns.ctypes.data, columns.strides[1], *rows.shape)

@@ -6,11 +6,14 @@ float32 on the CPU runs in the kernels; anything else is scattered into a dense 
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import grad
 
 from gossamer.kernels.target import available
 
@@ -81,8 +84,10 @@ def _multiply(x, values, positions, bias, outputs):
 
     y = x.new_empty(*x.shape[:-1], outputs)
     structure = structures.of(positions, (outputs, x.shape[-1], 1, 1))
-    rows = x.detach().reshape(-1, x.shape[-1]).contiguous().numpy()
-    training.multiply(structure, *_numpy(values, bias), rows, y.view(-1, outputs).numpy(), torch.get_num_threads())
+    rows = _array(x.reshape(-1, x.shape[-1]))
+    training.multiply(
+        structure, _array(values), _array(bias), rows, y.view(-1, outputs).numpy(), torch.get_num_threads()
+    )
     return y
 
 
@@ -111,9 +116,9 @@ def _multiply_back(gradient, x, values, positions, to_x, to_values):
     structure = structures.of(positions, (outputs, inputs, 1, 1))
     training.multiply_back(
         structure,
-        *_numpy(values),
-        x.detach().reshape(-1, inputs).contiguous().numpy(),
-        gradient.detach().reshape(-1, outputs).contiguous().numpy(),
+        _array(values),
+        _array(x.reshape(-1, inputs)),
+        _array(gradient.reshape(-1, outputs)),
         back.view(-1, inputs).numpy() if to_x else None,
         grown.numpy() if to_values else None,
         torch.get_num_threads(),
@@ -137,7 +142,7 @@ def _linear_context(ctx, inputs, output):
     ctx.save_for_backward(*inputs[:3])
 
 
-def _linear_gradient(ctx, gradient, back=_linear_backward):
+def _linear_gradient(ctx, gradient, back: Callable[..., Any] = _linear_backward):
     to_x, to_values, _, to_bias = ctx.needs_input_grad[:4]
     x, values = back(gradient, *ctx.saved_tensors, to_x, to_values)
     bias = gradient.reshape(-1, gradient.shape[-1]).sum(0) if to_bias else None
@@ -155,7 +160,7 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient):
+    def backward(ctx, gradient):  # pyright: ignore[reportIncompatibleMethodOverride]
         return _linear_gradient(ctx, gradient, _multiply_back)
 
 
@@ -183,7 +188,7 @@ def _convolve(x, values, positions, bias, shape, stride, padding, dilation, grou
     geometry = (tuple(shape), tuple(stride), tuple(padding), tuple(dilation), groups)
     structure = structures.of(positions, *geometry)
     y = x.new_empty(len(x), shape[0], *(axis.output for axis in structure.axes(x.shape[2:])))
-    training.convolve(structure, *_numpy(values, bias, x), y.numpy(), torch.get_num_threads())
+    training.convolve(structure, _array(values), _array(bias), _array(x), y.numpy(), torch.get_num_threads())
     return y
 
 
@@ -215,10 +220,8 @@ def _convolve_back(gradient, x, values, positions, shape, stride, padding, dilat
     """The gradients to `convolution`'s input and values, each empty unless asked for."""
     if not in_kernels(x, values, gradient):
         geometry = (stride, padding, dilation, groups)
-        back = (
-            torch.nn.grad.conv2d_input(x.shape, dense(values, positions, shape), gradient, *geometry) if to_x else None
-        )
-        whole = torch.nn.grad.conv2d_weight(x, shape, gradient, *geometry) if to_values else None
+        back = grad.conv2d_input(x.shape, dense(values, positions, shape), gradient, *geometry) if to_x else None
+        whole = grad.conv2d_weight(x, shape, gradient, *geometry) if to_values else None
         grown = values.new_empty(0) if whole is None else whole.reshape(-1)[positions.long()]
         return x.new_empty(0) if back is None else back, grown
     from gossamer.kernels import training
@@ -228,7 +231,9 @@ def _convolve_back(gradient, x, values, positions, shape, stride, padding, dilat
     geometry = (tuple(shape), tuple(stride), tuple(padding), tuple(dilation), groups)
     training.convolve_back(
         structures.of(positions, *geometry),
-        *_numpy(values, x, gradient),
+        _array(values),
+        _array(x),
+        _array(gradient),
         back.numpy() if to_x else None,
         grown.numpy() if to_values else None,
         torch.get_num_threads(),
@@ -264,7 +269,7 @@ def _convolution_context(ctx, inputs, output):
     ctx.geometry = inputs[4:]
 
 
-def _convolution_gradient(ctx, gradient, back=_convolution_backward):
+def _convolution_gradient(ctx, gradient, back: Callable[..., Any] = _convolution_backward):
     to_x, to_values, _, to_bias = ctx.needs_input_grad[:4]
     x, values = back(gradient, *ctx.saved_tensors, *ctx.geometry, to_x, to_values)
     bias = gradient.sum((0, 2, 3)) if to_bias else None
@@ -282,9 +287,10 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient):
+    def backward(ctx, gradient):  # pyright: ignore[reportIncompatibleMethodOverride]
         return _convolution_gradient(ctx, gradient, _convolve_back)
 
 
-def _numpy(*tensors: Tensor | None):
-    return [None if t is None else t.detach().contiguous().numpy() for t in tensors]
+def _array(tensor: Tensor | None) -> Any:
+    """A tensor's memory as a contiguous array."""
+    return None if tensor is None else tensor.detach().contiguous().numpy()

@@ -26,7 +26,7 @@ class Section:
     starts: np.ndarray  # int32 (blocks, groups + 1), into the entries
     positions: np.ndarray  # uint16 (entries,)
     values: np.ndarray  # float32 (entries, size)
-    source: np.ndarray | None = None  # int32 (entries, size)
+    source: np.ndarray  # int32 (entries, size), empty unless they train
 
     @property
     def groups(self) -> int:
@@ -68,13 +68,13 @@ class Weights:
     def of(cls, weight: np.ndarray, mask: np.ndarray | None, parts: int, bias: np.ndarray | None) -> "Weights":
         """Pack a weight (O, I, K) where `mask` is true, all of it if None."""
         keep = np.ones(weight.shape, bool) if mask is None else mask
-        count = np.count_nonzero(keep)
+        count = int(np.count_nonzero(keep))
         source = np.full(weight.shape, count)
         source[keep] = np.arange(count)
         weights = cls.sourced(source.reshape(len(weight), -1), count, weight.shape, parts, bias)
         values = np.append(weight[keep], 0).astype(np.float32)
         for section in weights.sections:
-            section.values, section.source = values[section.source], None
+            section.values, section.source = values[section.source], section.source[:0]
         return weights
 
     @classmethod
@@ -158,7 +158,7 @@ def _sorted(shape, parts, blocks, channels, group, position, values, source) -> 
     ends = np.append(0, np.cumsum(counts))
     starts = ends[np.arange(blocks)[:, None] * len(channels) + np.arange(len(channels) + 1)]
     positions = (position - first[block])[order].astype(np.uint16)
-    source = None if source is None else source[order]
+    source = source[order] if len(source) else source
     part = channels[:, 0] // max(1, shape[0] // parts)
     lists = (channels.ravel().astype(np.int32), part.astype(np.int32), starts.astype(np.int32))
     return Section(channels.shape[1], *lists, positions, values[order], source)

@@ -4,9 +4,8 @@ import functools
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
-from gossamer.kernels.simd import BYTES, INT16, LANES, MASK, VECTOR, Vectors, const
+from gossamer.kernels.simd import BYTES, INT16, LANES, MASK, VECTOR, Vectors, const, intrinsic
 from gossamer.kernels.tiles import SIZES
 
 POSITIONS = ir.VectorType(INT16, LANES)

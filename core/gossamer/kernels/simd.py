@@ -1,5 +1,9 @@
 """The vector instructions that the kernels are made of, emitted through llvmlite at a Numba intrinsic's place."""
 
+from collections.abc import Callable
+from typing import Any
+
+import numba.extending
 from llvmlite import ir
 
 from gossamer.kernels.target import target
@@ -9,6 +13,7 @@ LANES = target().lanes
 VECTOR = ir.VectorType(FLOAT, LANES)
 MASK = ir.VectorType(ir.IntType(1), LANES)
 BYTES = 4 * LANES  # of a vector
+intrinsic: Callable[[Callable[..., Any]], Callable[..., Any]] = numba.extending.intrinsic
 
 
 def const(value: int) -> ir.Constant:
@@ -30,7 +35,7 @@ class Vectors:
             function = ir.Function(self.builder.module, ir.FunctionType(returns, [a.type for a in args]), name)
         return self.builder.call(function, args)
 
-    def load(self, address, kind=VECTOR, align=4):
+    def load(self, address, kind: ir.Type = VECTOR, align=4):
         """The value of type `kind` at an address."""
         loaded = self.builder.load(self.builder.inttoptr(address, kind.as_pointer()))
         loaded.align = align
@@ -45,7 +50,7 @@ class Vectors:
             name = f"llvm.masked.store.v{LANES}f32.p0"
             self.call(name, ir.VoidType(), value, pointer, ir.Constant(INT32, 4), mask)
 
-    def masked(self, address, mask, kind=VECTOR):
+    def masked(self, address, mask, kind: ir.VectorType = VECTOR):
         """The vector at an address, zero where `mask` is false."""
         pointer = self.builder.inttoptr(address, kind.as_pointer())
         element = "f32" if kind == VECTOR else f"i{kind.element.width}"
@@ -181,8 +186,8 @@ class _Places(ir.instructions.Instruction):
     def __init__(self, block, kind, base, indices):
         super().__init__(block, kind, "getelementptr", [base, indices])
 
-    def descr(self, buffer):
+    def descr(self, buf):
         """Append the instruction's text."""
         base, indices = self.operands
         text = f"getelementptr float, ptr {base.get_reference()}, {indices.type} {indices.get_reference()}\n"
-        buffer.append(text)
+        buf.append(text)

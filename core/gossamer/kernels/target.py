@@ -35,7 +35,7 @@ def target() -> Target:
     import llvmlite.binding as llvm
     from numba.core.registry import cpu_target
 
-    codegen = cpu_target.target_context.codegen()
+    codegen = cpu_target.target_context.codegen()  # pyright: ignore[reportAttributeAccessIssue]
     triple, name, features = codegen.magic_tuple()
     if "NUMBA_CPU_NAME" in os.environ and "NUMBA_CPU_FEATURES" not in os.environ:
         features = ""  # Numba would add the host's features to the named processor

@@ -8,9 +8,8 @@ from enum import IntEnum, auto
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
-from gossamer.kernels.simd import BYTES, FLOAT, INT16, INT32, INT64, Vectors, const
+from gossamer.kernels.simd import BYTES, FLOAT, INT16, INT32, INT64, Vectors, const, intrinsic
 from gossamer.kernels.target import target
 
 SIZES = (8, 4, 2, 1)  # how many output channels may form a group
@@ -57,12 +56,12 @@ class Section(IntEnum):
     VALUES = auto()  # float32, SIZE for each position
 
 
-def _peek(kind, emitted, size):
+def _peek(kind, emitted, size: int):
     @intrinsic
     def peek(_, address, index):
         def emit(context, builder, signature, args):
             vectors = Vectors(builder)
-            return vectors.load(vectors.at(*args, size), emitted, 4)
+            return vectors.load(vectors.at(args[0], args[1], size), emitted, 4)
 
         return kind(types.int64, types.int64), emit
 
@@ -113,7 +112,7 @@ class _Tile:
         self.x, self.out, self.residual, self.partial, self.vector = x, out, residual, partial, vector
         self.block, self.begin, self.end = block, begin, end
 
-    def column(self, table, index, kind=INT64):
+    def column(self, table, index, kind: ir.Type = INT64):
         return self.v.load(self.v.at(table, int(index), 8), kind, 8)
 
     def integer(self, table, index):

@@ -31,10 +31,11 @@ class Structure:
         self.idle: dict[tuple, list[_Image]] = {}
         self.lock = threading.Lock()
 
-    def axes(self, size: tuple[int, ...]) -> list[Axis]:
+    def axes(self, size: tuple[int, ...]) -> tuple[Axis, Axis]:
         """The two directions on an input of `size` (H, W)."""
         each = zip(size, self.shape[2:], self.stride, self.padding, self.dilation, strict=True)
-        return [Axis(*numbers) for numbers in each]
+        rows, columns = (Axis(*numbers) for numbers in each)
+        return rows, columns
 
     def source(self) -> np.ndarray:
         """The number of the non-zero at each place of the weight, one past the last where there is none."""
@@ -173,14 +174,14 @@ def convolve_back(structure: Structure, values, x, gradient, to_x, to_values, th
     rows, columns = structure.axes(size)
     image = structure.image(size, threads)
     to_y, here = image.copies(image.y, gradient, *plain(gradient)), image.copies(image.x, x, rows, columns)
+    from_x = None if to_x is None else image.copies(image.gradient, to_x, rows, columns)
     if to_x is not None:
         image.backward.refresh(values)
-        from_x = image.copies(image.gradient, to_x, rows, columns)
         if len(rows.phases) < rows.stride or len(columns.phases) < columns.stride:
             to_x[...] = 0
     for n in range(len(x)):
         to_y.split(gradient[n])
-        if to_x is not None:
+        if to_x is not None and from_x is not None:
             image.backward.call()
             from_x.merge(to_x[n])
         if to_values is not None:

@@ -1,13 +1,14 @@
 """Convolutions that store their non-zeros alone."""
 
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import grad
 
 from gossamer.errors import InputError
 from gossamer.kernels import ops
-from gossamer.nn.storage import SparseWeight
+from gossamer.nn.storage import SparseWeight, watch
 
 
 class _SparseConvolution(SparseWeight):
@@ -69,7 +70,7 @@ class _SparseConvolution(SparseWeight):
     def _convolve(self, x: Tensor) -> Tensor:
         """(N, I, H, W) to (N, O, OH, OW); a missing direction has one pixel."""
         flat = (1,) * (2 - len(self.stride))
-        padding = (0,) * len(flat) + self.padding
+        padding = [*(0 for _ in flat), *self.padding]
         shape = [*self.shape[:2], *flat, *self.kernel_size]
         geometry = [*flat, *self.stride], padding, [*flat, *self.dilation], self.groups
         return ops.convolution(x, self.values, self.positions, self.bias, shape, *geometry)
@@ -78,8 +79,8 @@ class _SparseConvolution(SparseWeight):
 class SparseConv2d(_SparseConvolution):
     """A 2-D convolution with its weight (O, I/groups, KH, KW) stored as values and positions.
 
-    Made from a dense layer: `SparseConv2d.from_dense(conv, mask)`. float32 on the CPU runs in sparse kernels, forward and
-    backward; other types and devices in PyTorch's dense ones.
+    Made from a dense layer: `SparseConv2d.from_dense(conv, mask)`. float32 on the CPU runs in sparse kernels, forward
+    and backward; other types and devices in PyTorch's dense ones.
     """
 
     dense = nn.Conv2d
@@ -89,12 +90,13 @@ class SparseConv2d(_SparseConvolution):
         batched = x if x.dim() == 4 else x[None]
         y = self._convolve(batched)
         if self.wants_dense_grad:
-            self._watch(batched, y)
+            watch(self, batched, y)
         return y if x.dim() == 4 else y[0]
 
-    def _dense_gradient(self, x: Tensor, gradient: Tensor) -> Tensor:
-        geometry = (self.stride, self.padding, self.dilation, self.groups)
-        return torch.nn.grad.conv2d_weight(x, self.shape, gradient, *geometry)
+    def dense_gradient(self, x: Tensor, gradient: Tensor) -> Tensor:
+        """Of shape (O, I/groups, KH, KW), from x (N, I, H, W) and the gradient (N, O, OH, OW)."""
+        geometry: tuple[Any, ...] = (self.stride, self.padding, self.dilation, self.groups)
+        return grad.conv2d_weight(x, self.shape, gradient, *geometry)
 
 
 class SparseConv1d(_SparseConvolution):
@@ -107,9 +109,10 @@ class SparseConv1d(_SparseConvolution):
         batched = x if x.dim() == 3 else x[None]
         y = self._convolve(batched[:, :, None])[:, :, 0]
         if self.wants_dense_grad:
-            self._watch(batched, y)
+            watch(self, batched, y)
         return y if x.dim() == 3 else y[0]
 
-    def _dense_gradient(self, x: Tensor, gradient: Tensor) -> Tensor:
-        geometry = (self.stride, self.padding, self.dilation, self.groups)
-        return torch.nn.grad.conv1d_weight(x, self.shape, gradient, *geometry)
+    def dense_gradient(self, x: Tensor, gradient: Tensor) -> Tensor:
+        """Of shape (O, I/groups, K), from x (N, I, L) and the gradient (N, O, OL)."""
+        geometry: tuple[Any, ...] = (self.stride, self.padding, self.dilation, self.groups)
+        return grad.conv1d_weight(x, self.shape, gradient, *geometry)

@@ -4,14 +4,14 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.kernels import ops
-from gossamer.nn.storage import SparseWeight
+from gossamer.nn.storage import SparseWeight, watch
 
 
 class SparseLinear(SparseWeight):
     """y = x Wᵀ + b with W (out_features, in_features) stored as values and positions; x is (…, in_features).
 
-    Made from a dense layer: `SparseLinear.from_dense(linear, mask)`. float32 on the CPU runs in sparse kernels, forward and
-    backward (Nikdan et al. 2023, SparseProp, showed that this pays); other types and devices in PyTorch's dense ones.
+    Made from a dense layer: `SparseLinear.from_dense(linear, mask)`. float32 on the CPU runs in sparse kernels, forward
+    and backward (Nikdan et al. 2023, SparseProp, showed that it pays); other types and devices in PyTorch's dense ones.
     """
 
     def __init__(self, weight: Tensor, mask: Tensor | None = None, bias: Tensor | None = None):
@@ -37,8 +37,9 @@ class SparseLinear(SparseWeight):
         """(…, in_features) to (…, out_features)."""
         y = ops.linear(x, self.values, self.positions, self.bias, self.out_features)
         if self.wants_dense_grad:
-            self._watch(x, y)
+            watch(self, x, y)
         return y
 
-    def _dense_gradient(self, x: Tensor, gradient: Tensor) -> Tensor:
+    def dense_gradient(self, x: Tensor, gradient: Tensor) -> Tensor:
+        """Of shape (out_features, in_features)."""
         return gradient.reshape(-1, self.out_features).T @ x.reshape(-1, self.in_features)

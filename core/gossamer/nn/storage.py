@@ -1,5 +1,7 @@
 """What the sparse layers share: a weight kept as the values and the positions of its non-zeros."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -8,11 +10,11 @@ from gossamer.kernels.ops import dense, structures
 
 
 class SparseWeight(nn.Module):
-    """A module whose weight of `shape` is stored as `values` (a parameter) and `positions` (a buffer), both (non-zeros,).
+    """A module whose weight is stored as `values` (a parameter) and `positions` (a buffer), both (non-zeros,).
 
-    Positions are ascending indices into the raveled weight. Gradients and an optimizer's moments have the shape of `values`,
-    so that all memory is in proportion to the non-zeros. While `wants_dense_grad` is true, backward passes add the dense
-    gradient, of the weight's shape, to `dense_grad`; `move` clears both.
+    Positions are ascending indices into the raveled weight, of `shape`. Gradients and an optimizer's moments have the
+    shape of `values`, so that all memory is in proportion to the non-zeros. While `wants_dense_grad` is true, backward
+    passes add the dense gradient, of the weight's shape, to `dense_grad`; `move` clears both.
     """
 
     values: nn.Parameter
@@ -51,9 +53,9 @@ class SparseWeight(nn.Module):
     def move(self, drop: Tensor, grow: Tensor) -> Tensor:
         """Drop some non-zeros and grow as many others, at zero.
 
-        Both are boolean tensors of the weight's shape or indices into the raveled weight, of equal count. Returns `source` (non-zeros,): new
-        value k was value source[k] before, or is grown where source[k] is -1, so that an optimizer's
-        moments can follow (`moved`). The parameter stays the same object; its gradient is dropped.
+        Both are boolean tensors of the weight's shape or indices into the raveled weight, of equal count. Returns
+        `source` (non-zeros,): new value k was value source[k] before, or is grown where source[k] is -1, so that an
+        optimizer's moments can follow (`moved`). The parameter stays the same object; its gradient is dropped.
         """
         drop, grow = self._indices(drop, "drop"), self._indices(grow, "grow")
         old = self.positions.long()
@@ -84,30 +86,18 @@ class SparseWeight(nn.Module):
             raise InputError(f"{name} holds the index {int(which[-1])}; the weight has the indices 0 to {size - 1}.")
         return which
 
-    @torch.compiler.disable
-    def _watch(self, x: Tensor, y: Tensor):
-        """Add to the dense gradient when y's gradient arrives."""
-        x = x.detach()
-
-        def add(gradient):
-            whole = self._dense_gradient(x, gradient.detach())
-            self.dense_grad = whole if self.dense_grad is None else self.dense_grad + whole
-
-        if y.requires_grad:
-            y.register_hook(add)
-
-    def _dense_gradient(self, x: Tensor, gradient: Tensor) -> Tensor:
+    def dense_gradient(self, x: Tensor, gradient: Tensor) -> Tensor:
         """The gradient to the dense weight from the input and the gradient to the output."""
         raise NotImplementedError
 
-    def _load_from_state_dict(self, state, prefix, *args):
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
         """Take the number of non-zeros, too, from the saved state."""
-        saved = state.get(prefix + "positions")
+        saved = state_dict.get(prefix + "positions")
         if saved is not None and saved.shape != self.positions.shape:
             structures.forget(self.positions)
             self.positions = self.positions.new_empty(saved.shape)
             self.values.data = self.values.data.new_empty(saved.shape)
-        super()._load_from_state_dict(state, prefix, *args)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def extra_repr(self) -> str:
         """The weight's shape and its density."""
@@ -115,5 +105,20 @@ class SparseWeight(nn.Module):
 
 
 def moved(tensor: Tensor, source: Tensor) -> Tensor:
-    """A tensor (non-zeros,), such as an optimizer's moment, after `source = layer.move(…)`: zero where a value was grown."""
+    """An optimizer's moment (non-zeros,) after `source = layer.move(…)`: zero where a value was grown."""
     return torch.where(source >= 0, tensor[source.clamp(min=0)], tensor.new_zeros(()))
+
+
+def _watch(layer: SparseWeight, x: Tensor, y: Tensor):
+    """Add to a layer's dense gradient when y's gradient arrives."""
+    x = x.detach()
+
+    def add(gradient):
+        whole = layer.dense_gradient(x, gradient.detach())
+        layer.dense_grad = whole if layer.dense_grad is None else layer.dense_grad + whole
+
+    if y.requires_grad:
+        y.register_hook(add)
+
+
+watch: Callable[[SparseWeight, Tensor, Tensor], None] = torch.compiler.disable(_watch)  # pyright: ignore[reportAssignmentType]
