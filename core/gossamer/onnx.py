@@ -129,7 +129,7 @@ class _Writer:
 
 
 def _is_thin(value: np.ndarray) -> bool:
-    return value.ndim > 1 and value.dtype == np.float32 and np.count_nonzero(value) <= value.size / 4
+    return value.ndim > 1 and value.dtype == np.float32 and 4 * int(np.count_nonzero(value)) <= value.size
 
 
 def _sparse(value: np.ndarray, name: str) -> Any:

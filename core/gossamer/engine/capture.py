@@ -5,13 +5,15 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 import torch.utils._pytree as pytree
 from torch.export.graph_signature import InputKind
 
 from gossamer.engine.graph import Graph, Node
-from gossamer.engine.translate import HANDLERS, NotCapturedError, name_of
+from gossamer.engine.translate import HANDLERS, NotCapturedError, first_argument, name_of
+from gossamer.errors import InputError
+
+__all__ = ["NotCapturedError", "capture"]
 
 _VIEWS = {"slice", "select", "view", "reshape", "flatten", "unflatten", "permute", "transpose", "t", "chunk", "split"}
 _VIEWS |= {"split_with_sizes", "unbind", "narrow", "unsqueeze", "squeeze", "expand", "contiguous", "detach", "alias"}
@@ -35,7 +37,12 @@ def capture(model: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Graph:
                 program = program.run_decompositions({})
         except Exception as error:
             raise NotCapturedError(f"torch.export: {error}") from error
-        return Capture(program).graph
+        graph = Capture(program).graph
+    try:
+        graph.shapes(2)
+    except InputError as error:
+        raise NotCapturedError(str(error)) from error
+    return graph
 
 
 def _writes(node: torch.fx.Node) -> bool:
@@ -46,7 +53,7 @@ def _writes_through_views(graph: torch.fx.Graph) -> bool:
     """Say whether an operation in place changes a tensor that other views see."""
     for node in graph.nodes:
         if _writes(node):
-            target = node.args[0]
+            target = first_argument(node)
             others = {name_of(user) for user in target.users}
             if (
                 target.op == "placeholder"
@@ -94,9 +101,10 @@ class Capture:
             self.names[id(self.values[node])] = spec.target
 
     def _output(self, node: torch.fx.Node, program: torch.export.ExportedProgram) -> None:
-        values = [self.values.get(value) for value in node.args[0]]
+        values = [self.values.get(value) for value in pytree.tree_leaves(node.args)]
         if not values or not all(isinstance(value, str) for value in values):
             raise NotCapturedError("an output that is not computed from the inputs")
+        assert program.call_spec.out_spec is not None
         self.graph.output = pytree.tree_unflatten(values, program.call_spec.out_spec)
         flat = pytree.tree_leaves(self.graph.output)
         if not all(type(leaf) is str for leaf in flat) or not _is_plain(self.graph.output):
@@ -124,13 +132,13 @@ class Capture:
     def _written(self, node: torch.fx.Node, result: Any) -> None:
         """Let whoever reads, from here on, the tensor that the node changed in place see it changed."""
         while _writes(node):
-            node = node.args[0]
+            node = first_argument(node)
             self.values[node] = result
 
     def _constant_call(self, node: torch.fx.Node, args: tuple, kwargs: dict) -> Any:
         if _writes(node):
             args = (args[0].clone(), *args[1:])
-        result = node.target(*args, **kwargs)
+        result = _function(node)(*args, **kwargs)
         self._written(node, result)
         return result
 
@@ -138,7 +146,7 @@ class Capture:
         """Keep the call as PyTorch code: `bind(batch)` makes the function from input tensors to the output tensor."""
         target, pick = node, None
         if node.target is operator.getitem:
-            target, pick = node.args[0], node.args[1]
+            target, pick = first_argument(node), node.args[1]
         elif not isinstance(node.meta.get("val"), torch.Tensor):
             return "" if isinstance(node.meta.get("val"), list | tuple) else _fail(node)
         value = node.meta["val"]
@@ -168,7 +176,7 @@ class Capture:
                 args, kwargs = pytree.tree_map_only(torch.fx.Node, read, (target.args, target.kwargs))
                 if _writes(target):
                     args = (args[0].clone(), *args[1:])
-                result = target.target(*args, **kwargs)
+                result = _function(target)(*args, **kwargs)
                 return result if pick is None else result[pick]
 
             return call
@@ -216,11 +224,16 @@ class Capture:
         if not isinstance(value, torch.Tensor):
             raise NotCapturedError("a tensor that is computed")
         name = self.names.setdefault(id(value), name)
-        self.graph.tensors[name] = np.ascontiguousarray(value.detach().cpu().to(torch.float32).numpy()).reshape(
-            value.shape
-        )
+        array = value.detach().cpu().to(torch.float32).numpy()
+        self.graph.tensors[name] = array.copy()  # the engine does not follow the model's later changes
         self.alive.append(value)  # its id is its name
         return name
+
+
+def _function(node: torch.fx.Node) -> Callable[..., Any]:
+    if isinstance(node.target, str):
+        raise NotCapturedError(node.target)
+    return node.target
 
 
 def _fail(node: torch.fx.Node) -> str:

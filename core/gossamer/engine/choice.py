@@ -12,9 +12,9 @@ from gossamer.engine.plan import plan
 from gossamer.engine.steps import Layer, Step, bind_layer, is_matrix
 
 try:
-    from gossamer.engine.depthwise import Depthwise, is_depthwise
+    from gossamer.engine import depthwise
 except ImportError:  # no Numba
-    Depthwise = None
+    depthwise = None
 
 MakeDense = Callable[[Node, np.ndarray, np.ndarray | None, bool], Layer]
 LAYERS = ("conv2d", "linear")
@@ -106,8 +106,13 @@ def _choose_layer(
     if make_dense is not None:
         dense.append(timed(make_dense(node, weight, bias, matrix)))
     sparse = [timed(_pack(node, weight, mask, bias, matrix))] if density < 0.9 else []
-    if Depthwise is not None and not matrix and is_depthwise(node, graph) and _has_halo(values[node.inputs[0]]):
-        (sparse if density < 0.9 else dense).append(timed(Depthwise(node, weight, bias)))
+    if (
+        depthwise is not None
+        and not matrix
+        and depthwise.is_depthwise(node, graph)
+        and _has_halo(values[node.inputs[0]])
+    ):
+        (sparse if density < 0.9 else dense).append(timed(depthwise.Depthwise(node, weight, bias)))
     dense_us = min(us for us, _ in dense)
     chosen_us, chosen = min(dense + sparse, key=lambda pair: pair[0])
     kind = "dense" if any(chosen is layer for _, layer in dense) else "sparse"
@@ -125,6 +130,12 @@ def _pack(node: Node, weight: np.ndarray, mask: np.ndarray | None, bias: np.ndar
         return kernels.linear(weight.reshape(weight.shape[:2]), mask, bias=bias, activation=activation)
     geometry = {name: tuple(node.attributes[name]) for name in ("stride", "padding", "dilation")}
     return kernels.conv2d(weight, mask, bias=bias, groups=node.attributes["groups"], activation=activation, **geometry)  # type: ignore[arg-type]
+
+
+def weight_of(layer: Layer) -> np.ndarray:
+    """Return a layer's weight, dense, in any shape of so many elements."""
+    packed = layer.convolution if isinstance(layer, kernels.Linear) else layer
+    return packed.weights.dense() if isinstance(packed, kernels.Convolution) else packed.dense()  # type: ignore[union-attr]
 
 
 def measure(step: Step, threads: int = 1, seconds: float = 0.004) -> float:

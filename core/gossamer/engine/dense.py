@@ -33,16 +33,25 @@ def _activate(activation: dict | None, y: torch.Tensor) -> torch.Tensor:
 class DenseLayer:
     """A convolution or a linear map by torch, bound like the layers of `gossamer.kernels`."""
 
-    pattern, density = "dense", 1.0
+    pattern = "dense"
 
     def __init__(self, node: Node, weight: np.ndarray, bias: np.ndarray | None, matrix: bool):
         weight = weight.reshape(weight.shape[:2]) if matrix else weight
         self.weight = torch.from_numpy(np.ascontiguousarray(weight))
         self.bias = None if bias is None else torch.from_numpy(bias)
-        self.activation, self.matrix, self.bytes = node.attributes["activation"], matrix, weight.nbytes
+        self.activation, self.matrix = node.attributes["activation"], matrix
         if not matrix:
             names = ("stride", "padding", "dilation", "groups")
             self.arguments = tuple(node.attributes[name] for name in names)
+
+    @property
+    def bytes(self) -> int:
+        """The memory of the weight."""
+        return self.weight.nbytes
+
+    def dense(self) -> np.ndarray:
+        """Return the weight."""
+        return self.weight.numpy()
 
     def bind(self, x: np.ndarray, out: np.ndarray, residual: np.ndarray | None = None, *, threads: int = 1) -> Step:
         """Return the call that sets out to activation(layer(x) + bias + residual); torch uses its own threads."""

@@ -24,6 +24,8 @@ class Depthwise:
     The taps of each channel are stored one after the other, as many as there are in whole threes.
     """
 
+    pattern = "depthwise"
+
     def __init__(self, node: Node, weight: np.ndarray, bias: np.ndarray | None):
         kept = weight != 0
         counts = -(-np.count_nonzero(kept, axis=(1, 2, 3)) // 3) * 3
@@ -31,20 +33,29 @@ class Depthwise:
         channel, _, i, j = np.nonzero(kept)
         first = np.append(0, np.cumsum(np.bincount(channel, minlength=len(weight))))
         place = self.starts[channel] + np.arange(len(channel)) - first[channel]
-        self.values = np.zeros(self.starts[-1], np.float32)
-        self.rows, self.columns = np.zeros(self.starts[-1], np.int32), np.zeros(self.starts[-1], np.int32)
-        self.values[place] = weight[kept]
-        (top, left), (high, wide) = node.attributes["padding"], node.attributes["dilation"]
-        self.rows[place], self.columns[place] = i * high - top, j * wide - left
+        self.values, self.taps = np.zeros(self.starts[-1], np.float32), np.zeros(self.starts[-1], np.int32)
+        self.values[place], self.taps[place] = weight[kept], i * weight.shape[3] + j
+        self.shape, self.padding, self.dilation = weight.shape, node.attributes["padding"], node.attributes["dilation"]
         self.bias = np.zeros(len(weight), np.float32) if bias is None else bias
         self.stride, self.activation = node.attributes["stride"], node.attributes["activation"]
-        self.density = len(channel) / weight.size
-        self.pattern = "depthwise"
-        self.bytes = sum(a.nbytes for a in (self.values, self.rows, self.columns, self.starts))
+
+    @property
+    def bytes(self) -> int:
+        """The memory of the taps."""
+        return sum(array.nbytes for array in (self.values, self.taps, self.starts))
+
+    def dense(self) -> np.ndarray:
+        """Return the weight."""
+        weight = np.zeros((self.shape[0], self.shape[2] * self.shape[3]), np.float32)
+        channel = np.repeat(np.arange(len(weight)), np.diff(self.starts))
+        np.add.at(weight, (channel, self.taps), self.values)  # what fills up a three is a zero at tap 0
+        return weight
 
     def bind(self, x: np.ndarray, out: np.ndarray, residual: np.ndarray | None = None, *, threads: int = 1) -> "Step":
         """Return the call that sets out to activation(conv(x) + bias + residual), in one thread."""
-        offsets = self.rows * np.int64(x.strides[2] // 4) + self.columns
+        i, j = np.divmod(self.taps.astype(np.int64), self.shape[3])
+        (top, left), (high, wide) = self.padding, self.dilation
+        offsets = (i * high - top) * (x.strides[2] // 4) + j * wide - left
         around = int(np.abs(offsets).max(initial=0))
         others = [] if residual is None else [residual]
         added = loops.NOTHING if residual is None else loops.flat(residual)

@@ -15,6 +15,7 @@ def fold(graph: Graph) -> Graph:
     """Rewrite the graph in place into fewer, larger nodes with the same results, and return it."""
     shapes = graph.shapes(2)
     _drop_identities(graph, shapes)
+    _find_padding(graph)
     _find_shuffles(graph)
     _find_scalings(graph, shapes)
     _merge(graph, shapes, _fold_scaling)
@@ -60,6 +61,20 @@ def _drop_identities(graph: Graph, shapes: dict[str, Shape]) -> None:
     graph.prune()
 
 
+def _find_padding(graph: Graph) -> None:
+    """Let convolutions add the zeros that a node before them puts around their images evenly."""
+    made = {node.name: node for node in graph.nodes}
+    for node in graph.nodes:
+        before = made.get(node.inputs[0]) if node.operation == "conv2d" else None
+        if before and before.operation == "pad" and before.attributes["value"] == 0:
+            widths = before.attributes["widths"]
+            if widths[:2] == [[0, 0], [0, 0]] and all(one == other for one, other in widths[2:]):
+                added = [one for one, _ in widths[2:]]
+                padding = [p + more for p, more in zip(node.attributes["padding"], added, strict=True)]
+                node.inputs[0], node.attributes["padding"] = before.inputs[0], padding
+    graph.prune()
+
+
 def _find_shuffles(graph: Graph) -> None:
     """Write (batch, groups, channels, ...) transposed and flattened again as one channel shuffle."""
     made = {node.name: node for node in graph.nodes}
@@ -84,7 +99,8 @@ def _find_scalings(graph: Graph, shapes: dict[str, Shape]) -> None:
             or shapes[node.name] != shape
         ):
             continue
-        other, channels = graph.tensors[node.tensors["other"]], shape[1]
+        other = graph.tensors[node.tensors["other"]]
+        channels = list(shape)[1]
         if other.size > 1 and other.shape != (channels,) + (1,) * (len(shape) - 2):
             continue
         other = np.broadcast_to(other.reshape(-1), (channels,))

@@ -58,7 +58,7 @@ class Graph:
 
         Raises InputError naming the node whose inputs, tensors or attributes do not fit.
         """
-        shapes = {name: (batch, *shape) for name, shape in self.inputs.items()}
+        shapes: dict[str, Shape] = {name: (batch, *shape) for name, shape in self.inputs.items()}
         for node in self.nodes:
             if node.operation == "torch":
                 shapes[node.name] = node.attributes["shape"](batch)

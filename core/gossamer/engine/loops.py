@@ -5,6 +5,7 @@ Arrays are flat and begin at the first pixel of the first channel; `size` is (im
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -53,18 +54,19 @@ _loop = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", 
 _sum = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "arcp", "afn", "reassoc"})
 
 
-@intrinsic
-def _larger(_, a, b):
-    """The larger of two numbers; Numba's own max becomes masked stores, which stall the loads that follow them."""
+def _emit_larger(context, builder, signature, args):
+    kind = ir.FloatType()
+    function = builder.module.globals.get("llvm.maxnum.f32")
+    function = function or ir.Function(builder.module, ir.FunctionType(kind, [kind, kind]), "llvm.maxnum.f32")
+    return builder.call(function, args)
 
-    def emit(context, builder, signature, args):
-        name, kind = "llvm.maxnum.f32", ir.FloatType()
-        function = builder.module.globals.get(name) or ir.Function(
-            builder.module, ir.FunctionType(kind, [kind] * 2), name
-        )
-        return builder.call(function, args)
 
-    return types.float32(types.float32, types.float32), emit
+def _type_larger(_, a, b):
+    return types.float32(types.float32, types.float32), _emit_larger
+
+
+_larger: Any = intrinsic(_type_larger)
+"""The larger of two numbers; Numba's own max becomes masked stores, which stall the loads that follow them."""
 
 
 @_loop

@@ -4,13 +4,13 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gossamer.engine.choice import LAYERS, Report, Row, choose, halos
+from gossamer.engine.choice import LAYERS, Report, Row, choose, halos, weight_of
 from gossamer.engine.graph import Graph, Node, fill
 from gossamer.engine.plan import plan
 from gossamer.engine.steps import Layer, Step, bind, bind_layer
@@ -35,7 +35,7 @@ class Engine:
     """
 
     def __init__(self, graph: Graph, layers: dict[str, Layer], report: Report):
-        self.graph, self._layers, self._report = graph, layers, report
+        self._graph, self._layers, self._report = _without_weights(graph), layers, report
         self._programs: dict[tuple[int, int], _Program] = {}
         self._lock = threading.Lock()
 
@@ -54,17 +54,27 @@ class Engine:
             import torch
 
             outputs = {name: torch.from_numpy(value) for name, value in outputs.items()}
-        return fill(self.graph.output, outputs)
+        return fill(self._graph.output, outputs)
 
     def report(self) -> Report:
         """Return what every layer became: a list of `Row`, which prints as a table."""
         return self._report
 
     @property
+    def graph(self) -> Graph:
+        """The graph with all weights, dense: made anew at each use, for the engine itself keeps them packed."""
+        tensors = dict(self._graph.tensors)
+        for node in self._graph.nodes:
+            if node.name in self._layers:
+                name = node.tensors["weight"]
+                tensors[name] = weight_of(self._layers[node.name]).reshape(tensors[name].shape)
+        return replace(self._graph, tensors=tensors)
+
+    @property
     def bytes(self) -> int:
         """The memory of all weights, in bytes."""
-        packed = {name for node in self.graph.nodes if node.operation in LAYERS for name in node.tensors.values()}
-        rest = sum(tensor.nbytes for name, tensor in self.graph.tensors.items() if name not in packed)
+        packed = _weights(self._graph)
+        rest = sum(tensor.nbytes for name, tensor in self._graph.tensors.items() if name not in packed)
         return rest + sum(layer.bytes for layer in self._layers.values())
 
     def save(self, path: str | Path) -> None:
@@ -77,10 +87,10 @@ class Engine:
         save(self.graph, path)
 
     def _checked(self, inputs: tuple) -> list[np.ndarray]:
-        if len(inputs) != len(self.graph.inputs):
-            raise InputError(f"the network takes {len(self.graph.inputs)} inputs, not {len(inputs)}")
+        if len(inputs) != len(self._graph.inputs):
+            raise InputError(f"the network takes {len(self._graph.inputs)} inputs, not {len(inputs)}")
         arrays = [x.detach().cpu().numpy() if hasattr(x, "detach") else np.asarray(x) for x in inputs]
-        for array, (name, shape) in zip(arrays, self.graph.inputs.items(), strict=True):
+        for array, (name, shape) in zip(arrays, self._graph.inputs.items(), strict=True):
             if array.shape[1:] != shape or array.shape[:1] != arrays[0].shape[:1] or not len(array):
                 wanted = ", ".join(["batch", *map(str, shape)])
                 raise InputError(
@@ -91,7 +101,7 @@ class Engine:
         return arrays
 
     def _prepare(self, batch: int, threads: int) -> _Program:
-        graph = self.graph
+        graph = self._graph
         values = plan(graph, batch, halos(graph))
         nodes: list[Node] = []
         steps: list[Step] = []
@@ -113,6 +123,18 @@ class Engine:
         program = _Program([values[name] for name in graph.inputs], nodes, steps, outputs)
         self._programs[batch, threads] = program
         return program
+
+
+def _weights(graph: Graph) -> set[str]:
+    """Return the names of the tensors that layers keep packed."""
+    elsewhere = {name for node in graph.nodes if node.operation not in LAYERS for name in node.tensors.values()}
+    return {node.tensors["weight"] for node in graph.nodes if node.operation in LAYERS} - elsewhere
+
+
+def _without_weights(graph: Graph) -> Graph:
+    """Return the graph with arrays in the place of packed weights that have their shapes but take no memory."""
+    empty = {name: np.broadcast_to(np.float32(0), graph.tensors[name].shape) for name in _weights(graph)}
+    return replace(graph, tensors=graph.tensors | empty)
 
 
 class Whole:

@@ -21,8 +21,11 @@ class Layer(Protocol):
     """A convolution or linear map with its weights prepared, by `gossamer.kernels` or by `engine.dense` (torch)."""
 
     pattern: str
-    density: float
-    bytes: int
+
+    @property
+    def bytes(self) -> int:
+        """The memory of its weights."""
+        ...
 
     def bind(self, x: np.ndarray, out: np.ndarray, residual: np.ndarray | None = None, *, threads: int = 1) -> Step:
         """Return the call that sets out to activation(layer(x) + bias + residual)."""

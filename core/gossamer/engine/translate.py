@@ -30,8 +30,21 @@ def _sizes(node: torch.fx.Node) -> list[int]:
     return sizes
 
 
-def _rank(node: torch.fx.Node, argument: int = 0) -> int:
-    return node.args[argument].meta["val"].ndim
+def first_argument(node: torch.fx.Node) -> torch.fx.Node:
+    """Return the node that makes the first argument."""
+    source = node.args[0]
+    if not isinstance(source, torch.fx.Node):
+        raise NotCapturedError(f"{name_of(node)} of {type(source).__name__}")
+    return source
+
+
+def _shape(node: torch.fx.Node) -> tuple:
+    """Return the shape of the first argument, the batch's size a SymInt."""
+    return tuple(first_argument(node).meta["val"].shape)
+
+
+def _rank(node: torch.fx.Node) -> int:
+    return len(_shape(node))
 
 
 def _pair(value: Any) -> list[int]:
@@ -52,30 +65,20 @@ def _handles(*names: str) -> Callable:
 
 @_handles("conv1d", "conv2d")
 def _convolution(c: "Capture", node: torch.fx.Node, a: dict[str, Any]) -> str:
-    weight, flat = a["weight"], name_of(node) == "conv1d"
-    if not isinstance(weight, torch.Tensor):
-        raise NotCapturedError("a weight that is computed")
-    x, kernel = a["input"], [1, *weight.shape[2:]][-2:]
-    stride, padding, dilation = a["stride"], a["padding"], a["dilation"]
-    if flat:
+    x, weight, flat = a["input"], a["weight"], name_of(node) == "conv1d"
+    if not isinstance(weight, torch.Tensor) or _rank(node) != weight.ndim:
+        raise NotCapturedError("a weight that is computed, or an input without a batch")
+    if flat:  # one row of pixels
         weight = c.renamed(weight.unsqueeze(2), weight)
-        n, channels, length = (s if isinstance(s, int) else -1 for s in node.args[0].meta["val"].shape)
+        n, channels, length = (s if isinstance(s, int) else -1 for s in _shape(node))
         x = c.emit(node, "reshape", [x], shape=[n, channels, 1, length])
-    ones = [1, *stride][-2:] if flat else _pair(stride)
-    spread = [1, *dilation][-2:] if flat else _pair(dilation)
-    around = padding if isinstance(padding, str) else [0, *padding][-2:] if flat else _pair(padding)
-    if around == "valid":
-        around = [0, 0]
-    if around == "same":
-        total = [d * (k - 1) for k, d in zip(kernel, spread, strict=True)]
-        around = [t // 2 for t in total]
-        if any(t % 2 for t in total):
-            widths = [[0, 0], [0, 0], *([t // 2, t - t // 2] for t in total)]
-            x, around = c.emit(node, "pad", [x], widths=widths, value=0.0), [0, 0]
-    tensors = {"weight": weight, "bias": a["bias"]}
-    y = c.emit(
-        node, "conv2d", [x], tensors, stride=ones, padding=around, dilation=spread, groups=a["groups"], activation=None
-    )
+    stride, dilation = ([1, *a[key]] if flat else _pair(a[key]) for key in ("stride", "dilation"))
+    if a["padding"] == "same":
+        total = [d * (k - 1) for k, d in zip(weight.shape[2:], dilation, strict=True)]
+        x = c.emit(node, "pad", [x], widths=[[0, 0], [0, 0], *([t // 2, t - t // 2] for t in total)], value=0.0)
+    padding = [0, 0] if isinstance(a["padding"], str) else [0, *a["padding"]] if flat else _pair(a["padding"])
+    shape = {"stride": stride, "padding": padding, "dilation": dilation, "groups": a["groups"]}
+    y = c.emit(node, "conv2d", [x], {"weight": weight, "bias": a["bias"]}, **shape, activation=None)
     return c.emit(node, "reshape", [y], shape=_sizes(node)) if flat else y
 
 
@@ -190,7 +193,7 @@ def _softmax(c: "Capture", node: torch.fx.Node, a: dict[str, Any]) -> str:
 def _pool(c: "Capture", node: torch.fx.Node, a: dict[str, Any]) -> str:
     if _rank(node) != 4 or a.get("divisor_override") is not None:
         raise NotCapturedError("pooling of a single image, or with its own divisor")
-    window = {"kernel": _pair(a["kernel_size"]), "stride": _pair(a["stride"] or a["kernel_size"])}
+    window: dict[str, Any] = {"kernel": _pair(a["kernel_size"]), "stride": _pair(a["stride"] or a["kernel_size"])}
     window |= {"padding": _pair(a["padding"]), "ceil": bool(a["ceil_mode"])}
     if name_of(node) == "max_pool2d":
         return c.emit(node, "max_pool2d", [a["self"]], **window, dilation=_pair(a["dilation"]))
@@ -228,22 +231,22 @@ def _permute(c: "Capture", node: torch.fx.Node, a: dict[str, Any]) -> str:
 @_handles("slice", "narrow")
 def _slice(c: "Capture", node: torch.fx.Node, a: dict[str, Any]) -> str:
     axis = a["dim"] % _rank(node)
-    size = node.args[0].meta["val"].shape[axis]
-    start, stop, step = (
-        (a["start"], a["start"] + a["length"], 1) if "length" in a else (a["start"] or 0, a["end"], a["step"])
-    )
+    size = _shape(node)[axis]
+    start, step = a["start"] or 0, a.get("step", 1)
+    stop = start + a["length"] if "length" in a else a["end"]
     if start == 0 and step == 1 and (stop is None or stop is size or (isinstance(stop, int) and stop >= 2**62)):
         return a["self"]
     if not all(isinstance(value, int) for value in (size, start)) or not isinstance(stop, int | None):
         raise NotCapturedError("a slice of the batch")
-    start, stop, step = slice(start, stop, step).indices(size)
-    return c.emit(node, "slice", [a["self"]], axis=axis, start=start, stop=max(start, stop), step=step)
+    section = range(*slice(start, stop, step).indices(size))
+    stop = max(section.start, section.stop)
+    return c.emit(node, "slice", [a["self"]], axis=axis, start=section.start, stop=stop, step=step)
 
 
 @_handles("select")
 def _select(c: "Capture", node: torch.fx.Node, a: dict[str, Any]) -> str:
     axis = a["dim"] % _rank(node)
-    size = node.args[0].meta["val"].shape[axis]
+    size = _shape(node)[axis]
     if not isinstance(size, int) or not isinstance(a["index"], int):
         raise NotCapturedError("an element of the batch")
     index = a["index"] % size
@@ -254,12 +257,13 @@ def _select(c: "Capture", node: torch.fx.Node, a: dict[str, Any]) -> str:
 @_handles("chunk", "split", "split_with_sizes", "unsafe_chunk", "unsafe_split")
 def _split(c: "Capture", node: torch.fx.Node, a: dict[str, Any]) -> list[str]:
     axis = a["dim"] % _rank(node)
-    size = node.args[0].meta["val"].shape[axis]
+    size = _shape(node)[axis]
     if not isinstance(size, int):
         raise NotCapturedError("parts of the batch")
-    parts = a.get("split_sizes", a.get("split_size"))
-    step = math.ceil(size / a["chunks"]) if "chunks" in a else parts
-    lengths = parts if isinstance(parts, list) else [min(step, size - start) for start in range(0, size, step)]
+    lengths = a.get("split_sizes", a.get("split_size"))
+    if not isinstance(lengths, list):
+        step = math.ceil(size / a["chunks"]) if "chunks" in a else a["split_size"]
+        lengths = [min(step, size - start) for start in range(0, size, step)]
     starts = np.cumsum([0, *lengths]).tolist()
     return [
         c.emit(node, "slice", [a.get("self", a.get("input"))], axis=axis, start=start, stop=start + length, step=1)
