@@ -21,7 +21,7 @@ Distribution = Callable[[Scores, float], dict[str, int]]
 
 def living(scores: Scores) -> dict[str, int]:
     """The number of weights of each layer that are not scored −inf."""
-    return {name: int((s > -torch.inf).sum()) for name, s in scores.items()}
+    return {name: int((s > -torch.inf).count_nonzero()) for name, s in scores.items()}
 
 
 def total(scores: Scores, sparsity: float) -> int:

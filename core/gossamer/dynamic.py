@@ -76,9 +76,9 @@ class SET:
         """One layer's new mask of `count` weights."""
         mask, pattern = self.masking.parts[name].mask, self.masking.pattern
         moving = self.moving(name, count)
-        drop = self.drop_scores(name).masked_fill(~mask, -torch.inf)
-        kept = pattern.mask(drop, min(count - moving, int(mask.sum()))) & mask
-        return pattern.mask(self.grow_scores(name).masked_fill(kept, torch.inf), count) if moving else kept
+        drop = torch.where(mask, self.drop_scores(name), -torch.inf)
+        kept = pattern.mask(drop, min(count - moving, int(mask.count_nonzero()))) & mask
+        return pattern.mask(torch.where(kept, torch.inf, self.grow_scores(name)), count) if moving else kept
 
     def moving(self, name: str, count: int) -> int:
         """How many of a layer's `count` weights move."""
@@ -189,7 +189,7 @@ class SNFS(RigL):
         """Every layer's survivors, plus its share of all that was dropped."""
         rooms, kept, means = {}, {}, {}
         for name, mask in self.masking.masks.items():
-            alive = int(mask.sum())
+            alive = int(mask.count_nonzero())
             moving = super().moving(name, alive)
             if moving:
                 self.averages[name] = averaged(self.gradient(name))
@@ -203,7 +203,7 @@ class SNFS(RigL):
 
     def moving(self, name: str, count: int) -> int:
         """What the layer will have beyond the survivors of what it has."""
-        alive = int(self.masking.parts[name].mask.sum())
+        alive = int(self.masking.parts[name].mask.count_nonzero())
         return max(0, count - alive + super().moving(name, alive))
 
     def state_dict(self) -> dict[str, Any]:
@@ -327,7 +327,7 @@ class SRigL(RigL):
         rows, columns = mask.shape
         magnitude = self.drop_scores(name).flatten(1).masked_fill(~mask, -torch.inf)
         gradient = self.grow_scores(name).flatten(1)
-        kept = best(magnitude, min(count - moving, int(mask.sum()))) & mask
+        kept = best(magnitude, min(count - moving, int(mask.count_nonzero()))) & mask
         salient = (kept | best(gradient.masked_fill(mask, -torch.inf), moving)).sum(1)
         enough = max(1.0, self.ablation * count / int(mask.any(1).sum()))
         active = rows if name == self.masking.layers[-1].parameter else int((salient >= enough).sum())

@@ -38,7 +38,7 @@ class Masking:
                 module = model.get_submodule(layer.module)
                 sparse = stores_sparsely(module)
                 self.parts[layer.parameter] = Stored(module) if sparse else Masked(model, layer.parameter)
-        self.counts = {name: int(mask.sum()) for name, mask in self.masks.items()}
+        self.counts = {name: int(mask.count_nonzero()) for name, mask in self.masks.items()}
         self.steps = 0
         self._forget()
         model.register_load_state_dict_post_hook(_Remask(self))
@@ -59,7 +59,7 @@ class Masking:
     def sparsity(self) -> float:
         """The share of the masked layers' weights that are dead, in [0, 1); a regrown weight at zero is alive."""
         masks = self.masks.values()
-        return 1 - sum(int(m.sum()) for m in masks) / sum(m.numel() for m in masks)
+        return 1 - sum(int(m.count_nonzero()) for m in masks) / sum(m.numel() for m in masks)
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -167,7 +167,7 @@ class Masking:
 
     def alive(self, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The scores with −inf for dead weights."""
-        return {name: s.masked_fill(~self.parts[name].mask.to(s.device), -torch.inf) for name, s in scores.items()}
+        return {name: torch.where(self.parts[name].mask.to(s.device), s, -torch.inf) for name, s in scores.items()}
 
     def distribute(self, sparsity: float, scores: Mapping[str, Tensor]) -> dict[str, int]:
         """How many weights each layer keeps for a sparsity of those scored; a pattern of one density has the say."""
@@ -242,7 +242,7 @@ class Masking:
                 table.add_row(layer.parameter, shape, f"dense: {layer.kept_dense}", "", "")
                 continue
             mask = self.parts[layer.parameter].mask
-            asked, measured = (1 - n / mask.numel() for n in (self.counts[layer.parameter], int(mask.sum())))
+            asked, measured = (1 - n / mask.numel() for n in (self.counts[layer.parameter], int(mask.count_nonzero())))
             table.add_row(layer.parameter, shape, str(self.pattern), f"{asked:.2%}", f"{measured:.2%}")
         table.caption = f"sparsity {self.sparsity:.2%} of the masked weights" + (
             "" if self.attached else "; not attached: training will fill the zeros (call attach(optimizer))"

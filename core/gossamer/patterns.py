@@ -7,6 +7,7 @@ express the count it takes the nearest that it can.
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -17,16 +18,23 @@ from gossamer.errors import InputError
 def best(scores: Tensor, count: int) -> Tensor:
     """A mask of the `count` highest of all `scores`, of the same shape; ties go to the lower index."""
     flat = scores.reshape(-1)
-    mask = torch.zeros_like(flat, dtype=torch.bool)
-    if 0 < count < flat.numel():
-        # The count-th largest value splits the weights; only ties at the threshold need an order.
-        threshold = flat.kthvalue(flat.numel() - count + 1).values
-        torch.gt(flat, threshold, out=mask)
-        ties = (flat == threshold).nonzero().squeeze(1)
-        mask[ties[: count - int(mask.sum())]] = True
-    elif count > 0:
-        mask.fill_(True)
+    if not 0 < count < flat.numel():
+        return torch.full_like(scores, count > 0, dtype=torch.bool)
+    threshold = highest(flat, count)
+    mask = flat >= threshold
+    if (beyond := int(mask.count_nonzero()) - count) > 0:  # of the ties at the threshold, the last must go
+        mask[(flat == threshold).nonzero().squeeze(1)[-beyond:]] = False
     return mask.reshape(scores.shape)
+
+
+def highest(flat: Tensor, count: int) -> Tensor:
+    """The `count`-th highest of a vector; on the CPU by NumPy's partition, which is several times as fast."""
+    if flat.device.type != "cpu":
+        return flat.kthvalue(flat.numel() - count + 1).values
+    values = flat.detach().numpy()
+    values = np.compress(values > -np.inf, values)
+    place = len(values) - count
+    return flat.new_tensor(np.partition(values, place)[place] if place >= 0 else -np.inf)
 
 
 def best_of_rows(scores: Tensor, count: int) -> Tensor:
@@ -58,7 +66,7 @@ class Pattern:
             raise InputError(
                 f"scores have shape {tuple(scores.shape)}; a pattern needs a weight of 2 or more dimensions."
             )
-        if scores.isnan().any():
+        if scores.numel() and scores.max().isnan():
             raise InputError(
                 "scores hold NaN, which cannot be ranked; find the layer or batch whose loss is not finite."
             )

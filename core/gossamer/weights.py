@@ -16,6 +16,7 @@ class Masked:
     def __init__(self, model: nn.Module, name: str) -> None:
         self.model, self.name = model, name
         self._mask = torch.ones_like(self.parameter, dtype=torch.bool)
+        self._factor: Tensor | None = None
         self.collecting = False
         self.gradient: Tensor | None = None
         self._loaded: Tensor | None = None
@@ -44,9 +45,14 @@ class Masked:
         parameter = self.parameter if parameter is None else parameter
         parameter.masked_fill_(~self.mask.to(parameter.device), 0)
 
-    def keep(self, parameter: Tensor) -> None:
+    def keep(self, tensor: Tensor) -> None:
         """Zero what is dead, the fast way: for finite numbers, at every step."""
-        parameter.mul_(self.mask.view(torch.uint8))
+        if tensor.device.type != "cpu":
+            tensor.mul_(self.mask)
+            return
+        if self._factor is None or self._factor.dtype != tensor.dtype:
+            self._factor = torch.empty_like(tensor).copy_(self.mask)  # the CPU multiplies booleans several times slower
+        tensor.mul_(self._factor)
 
     @torch.no_grad()
     def move(self, mask: Tensor, state: dict[str, Any]) -> None:
@@ -54,13 +60,12 @@ class Masked:
 
         Weights that `loaded` has set aside since the last step are masked by the new mask alone.
         """
-        self._mask = mask.to(self.parameter.device, torch.bool)
+        self._mask, self._factor = mask.to(self.parameter.device, torch.bool), None
         if self._loaded is not None:
             self.parameter.copy_(self._loaded)
         self._loaded = None
-        self.apply()
-        for value in moments(state, self.parameter):
-            self.apply(value)
+        for value in (self.parameter, *moments(state, self.parameter)):
+            self.keep(value)
 
     @torch.no_grad()
     def loaded(self) -> None:
