@@ -19,10 +19,19 @@ SEEDS = (1, 2, 3)
 
 PRESETS = {
     "quick": Config(),
-    "doorkey-6x6": Config(data="MiniGrid-DoorKey-6x6-v0", steps=102_400),
-    "doorkey-8x8": Config(data="MiniGrid-DoorKey-8x8-v0", steps=512_000),
+    "doorkey-6x6": Config(data="MiniGrid-DoorKey-6x6-v0", steps=40_960),
+    "doorkey-8x8": Config(
+        data="MiniGrid-DoorKey-8x8-v0",
+        steps=122_880,
+        horizon=128,
+        bonus=0.01,
+        learning_rate=1e-3,
+        discount=0.99,
+        epochs=4,
+    ),
 }
-WITHOUT_BONUS = {"learning_rate": 3e-3, "entropy": 0.02, "discount": 0.98, "trace": 0.9, "epochs": 4}
+OWN = {"learning_rate": 3e-3, "entropy": 0.02, "discount": 0.98, "trace": 0.9, "epochs": 4}
+WITHOUT_BONUS = {"MiniGrid-DoorKey-5x5-v0": OWN, "MiniGrid-DoorKey-6x6-v0": OWN}
 FLOORS = {  # gossamer train rl PRESET --method random --seed 0 --episodes 1000
     "MiniGrid-DoorKey-5x5-v0": 0.0426,
     "MiniGrid-DoorKey-6x6-v0": 0.0166,
@@ -32,8 +41,8 @@ FLOOR = FLOORS[PRESETS["quick"].data]
 
 
 def grid(config: Config) -> list[Config]:
-    """Every method with every seed, the dense one first; the agent without bonus has settings of its own."""
-    own = {"no-bonus": WITHOUT_BONUS}
+    """Every method with every seed, the dense one first; without the bonus, with the settings that suit it best."""
+    own = {"no-bonus": WITHOUT_BONUS.get(config.data, {})}
     return [replace(config, method=name, seed=seed, **own.get(name, {})) for seed in SEEDS for name in METHODS]
 
 
@@ -72,6 +81,6 @@ def run(config: Config, log: Callable[[str], None] = lambda line: None) -> Resul
         bytes=cost.bytes if cost else 0,
         latency_ms=cost.latency_ms if cost else None,
         train_seconds=trained.progress.seconds if trained else 0.0,
-        config=plain(config),
+        config=plain(replace(config, checkpoint=None)),
         extra=extra,
     )

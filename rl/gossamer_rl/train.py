@@ -206,7 +206,7 @@ class Run:
         return Rollout(views, actions, log_probabilities, values, rewards, ended, self.agent(self.views())[1])
 
     def note(self, reward: float, t: int) -> None:
-        """Note the end of an episode: its return (MiniGrid rewards the last step alone), and whether it is solved now."""
+        """Note the end of an episode: its return (all of it is in the last step), and whether the task is solved."""
         progress = self.progress
         progress.recent = [*progress.recent[1 - RECENT :], reward]
         solved = sum(reward > 0 for reward in progress.recent) >= SOLVED * RECENT
