@@ -66,16 +66,19 @@ def list_() -> None:
     """The domains, whether they are installed, and their presets."""
     from gossamer import domains
 
-    table = Table("domain", "metric", "presets")
+    table, missing = Table("domain", "metric", "presets"), []
     for name in domains.names():
         try:
             domain = domains.load(name)
         except InputError as error:
-            table.add_row(name, "–", str(error))
+            missing.append(str(error))
             continue
         arrow = "↑" if domain.HIGHER_IS_BETTER else "↓"
         table.add_row(name, f"{domain.METRIC} {arrow}", ", ".join(domain.PRESETS))
-    Console().print(table)
+    console = Console(soft_wrap=True)
+    console.print(table)
+    for reason in missing:
+        console.print(reason, markup=False, highlight=False)
 
 
 def train() -> None:
@@ -139,7 +142,7 @@ def compare(domain: Domains = (), results: Results = RESULTS, page: Page = PAGE)
         except InputError as error:
             if domain:
                 raise
-            console.print(f"[yellow]left out:[/] {error}")
+            console.print(f"left out: {error}", style="yellow", markup=False, soft_wrap=True)
             continue
         preset = next(iter(benchmark.PRESETS.values()))
         plan += [runs.Run(name, config) for config in benchmark.grid(preset)]
@@ -152,7 +155,7 @@ def compare(domain: Domains = (), results: Results = RESULTS, page: Page = PAGE)
             progress.advance(task)
             if isinstance(outcome, Exception):
                 failures.append(f"{run}: {outcome}")
-                progress.console.print(f"[red]failed[/] {run}: {outcome}")
+                progress.console.print(f"failed {run}: {outcome}", style="red", markup=False)
             else:
                 score = f"{outcome.metric} {outcome.value:.3f} ({outcome.train_seconds:.0f} s)"
                 progress.console.print(f"[green]done[/] {run.domain} {outcome.method} seed {outcome.seed}: {score}")
