@@ -257,6 +257,18 @@ def test_masks_choose_what_is_kept():
         compile_model(model, x, masks={"0.weight": mask.t()})
 
 
+def test_layers_with_sparse_storage_are_taken():
+    from gossamer.nn import SparseConv2d, SparseLinear
+
+    model = randomize(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 16, 4)))
+    model[0], model[3] = SparseConv2d.from_dense(model[0]), SparseLinear.from_dense(model[3])
+    engine = compile_model(model, torch.zeros(1, 3, 6, 6))
+    assert [row.name for row in engine.report()] == ["0", "3"]
+    agrees(model, engine, torch.randn(3, 3, 6, 6))
+    layer = SparseLinear.from_dense(randomize(nn.Linear(8, 4))).eval()
+    agrees(layer, compile_model(layer, torch.zeros(1, 8)), torch.randn(3, 8))
+
+
 class Changes(nn.Module):
     """Operations in place, on values that others read before and after."""
 
@@ -342,6 +354,7 @@ def test_calls_outside_the_list_stay_torch():
     engine = compile_model(model, torch.zeros(1, 2, 4, 4))
     kinds = [row.kind for row in engine.report()]
     assert kinds.count("torch") == 3 and len(kinds) == 5
+    assert all(row.dense_us == row.chosen_us > 0 for row in engine.report() if row.kind == "torch")
     for batch in (1, 3):
         agrees(model, engine, torch.randn(batch, 2, 4, 4))
     with pytest.raises(InputError, match="stays PyTorch code"):
@@ -411,6 +424,16 @@ def test_weights_take_memory_in_proportion_to_their_non_zeros():
     assert [row.kind for row in engine.report()] == ["sparse", "sparse"]
     dense = sum(parameter.nbytes for parameter in model.parameters())
     assert 0.1 * dense < engine.bytes < 0.16 * dense
+
+
+@pytest.mark.parametrize("zeros,answer", [([0, 1], True), ([1, 3], True), ([2], False)])
+def test_two_of_four_is_recognized(zeros, answer):
+    from gossamer.engine.gpu import _is_two_of_four
+
+    weight = torch.ones(32, 64, dtype=torch.float16)
+    weight.view(-1, 4)[:, zeros] = 0
+    assert _is_two_of_four(weight) is answer
+    assert not _is_two_of_four(weight.float()) and not _is_two_of_four(weight[:31])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

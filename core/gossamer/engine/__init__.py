@@ -4,10 +4,11 @@
 and Numba alone: this package does not import torch before `compile` is called.
 """
 
+import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from gossamer.engine.choice import Report, Row
+from gossamer.engine.choice import Report, Row, torch_row
 from gossamer.engine.graph import Graph
 from gossamer.engine.program import Engine, Whole, build
 from gossamer.engine.storage import load
@@ -28,7 +29,8 @@ def compile(
     Weights that are zero are the pattern; `masks` (parameter name -> bool tensor) sets further weights to zero. Batch
     norms are folded into weights, activations and residual additions into the kernels, and each layer becomes sparse
     only where that was measured to be faster at the example's batch size. Calls outside the engine's list of
-    operations stay PyTorch code, if need be the whole model.
+    operations stay PyTorch code, if need be the whole model. Where the example is on a GPU, all of it does, with linear
+    layers that are 2:4 sparse as PyTorch's semi-structured tensors.
 
     Raises InputError where the model is in training mode, or a mask does not fit its parameter.
     """
@@ -36,13 +38,19 @@ def compile(
 
     from gossamer.engine.capture import NotCapturedError
     from gossamer.engine.dense import DenseLayer
+    from gossamer.engine.gpu import compile_on_gpu
 
     inputs = tuple(example) if isinstance(example, tuple | list) else (example,)
     model = _masked(model, masks) if masks else model
+    if inputs[0].is_cuda:
+        _check_evaluation(model)
+        return compile_on_gpu(model, inputs)
     try:
         graph = trace(model, inputs)
     except NotCapturedError as reason:
-        return Whole(model, Report([Row("model", "torch", "", 1.0, float("nan"), float("nan"))]), str(reason))
+        whole = Whole(model, Report(), str(reason))
+        whole.report().append(torch_row("model", lambda: whole(*inputs)))
+        return whole
     with torch.no_grad():
         return build(graph, len(inputs[0]), DenseLayer)
 
@@ -56,16 +64,35 @@ def trace(model: "torch.nn.Module", example: Any) -> Graph:
     from gossamer.engine.channels import move_channels_first
     from gossamer.engine.fold import fold
 
+    _check_evaluation(model)
+    inputs = tuple(example) if isinstance(example, tuple | list) else (example,)
+    return fold(move_channels_first(capture(_with_dense_layers(model), inputs)))
+
+
+def _with_dense_layers(model: "torch.nn.Module") -> "torch.nn.Module":
+    """Return the model, or a copy in which the layers with sparse storage are dense ones with zeros."""
+    import torch
+
+    from gossamer.nn.storage import SparseWeight
+
+    if not any(isinstance(module, SparseWeight) for module in model.modules()):
+        return model
+    holder = torch.nn.Sequential(copy.deepcopy(model))
+    for module in list(holder.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, SparseWeight):
+                dense: Any = child
+                setattr(module, name, dense.to_dense().eval())
+    return holder[0]
+
+
+def _check_evaluation(model: "torch.nn.Module") -> None:
     if any(module.training for module in model.modules()):
         raise InputError("the model is in training mode: give model.eval()")
-    inputs = tuple(example) if isinstance(example, tuple | list) else (example,)
-    return fold(move_channels_first(capture(model, inputs)))
 
 
 def _masked(model: "torch.nn.Module", masks: "Mapping[str, torch.Tensor]") -> "torch.nn.Module":
     """Return a copy of the model whose masked weights are zero."""
-    import copy
-
     import torch
 
     model = copy.deepcopy(model)

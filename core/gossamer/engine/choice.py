@@ -9,7 +9,7 @@ import numpy as np
 from gossamer import kernels
 from gossamer.engine.graph import Graph, Node
 from gossamer.engine.plan import plan
-from gossamer.engine.steps import Layer, Step, bind_layer, is_matrix
+from gossamer.engine.steps import Layer, Step, bind_layer, bind_torch, is_matrix
 
 try:
     from gossamer.engine import depthwise
@@ -87,7 +87,15 @@ def choose(graph: Graph, batch: int, threads: int, make_dense: MakeDense | None)
         if node.operation in LAYERS:
             layers[node.name], row = _choose_layer(node, graph, values, threads, make_dense)
             report.append(row)
+        elif node.operation == "torch":
+            report.append(torch_row(node.layer or node.name, bind_torch(node, values, batch), threads))
     return layers, report
+
+
+def torch_row(name: str, step: Step, threads: int = 0) -> Row:
+    """Return the row of what stays PyTorch code."""
+    time = measure(step, threads)
+    return Row(name, "torch", "", 1.0, time, time)
 
 
 def _choose_layer(
@@ -138,7 +146,7 @@ def weight_of(layer: Layer) -> np.ndarray:
     return packed.weights.dense() if isinstance(packed, kernels.Convolution) else packed.dense()  # type: ignore[union-attr]
 
 
-def measure(step: Step, threads: int = 1, seconds: float = 0.004) -> float:
+def measure(step: Step, threads: int, seconds: float = 0.004) -> float:
     """Return the shortest of at least three calls in microseconds, after one to warm up.
 
     With one thread it is that thread's own time, which other processes disturb less.

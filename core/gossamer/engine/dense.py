@@ -1,4 +1,4 @@
-"""Dense layers and leftover PyTorch code as steps on NumPy arrays: torch sees the same memory."""
+"""Dense layers by torch on NumPy arrays, whose memory they share."""
 
 import numpy as np
 import torch
@@ -66,15 +66,3 @@ class DenseLayer:
             target.copy_(_activate(self.activation, y if added is None else y.add_(added)))
 
         return run
-
-
-def bind_torch(node: Node, values: dict[str, np.ndarray], batch: int) -> Step:
-    """Return the call that runs a node of the operation "torch"."""
-    call, target = node.attributes["bind"](batch), torch.from_numpy(values[node.name])
-    sources = [torch.from_numpy(values[name]) for name in node.inputs]
-
-    def run() -> None:
-        with torch.no_grad():
-            target.copy_(call(*sources))
-
-    return run

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.engine.choice import LAYERS, Report, Row, choose, halos, weight_of
+from gossamer.engine.choice import LAYERS, Report, choose, halos, weight_of
 from gossamer.engine.graph import Graph, Node, fill
 from gossamer.engine.plan import plan
-from gossamer.engine.steps import Layer, Step, bind, bind_layer
+from gossamer.engine.steps import Layer, Step, bind, bind_layer, bind_torch
 from gossamer.errors import InputError
 
 KEPT = 4
@@ -109,8 +109,6 @@ class Engine:
             if node.operation in LAYERS:
                 step = bind_layer(node, graph, self._layers[node.name], values, threads)
             elif node.operation == "torch":
-                from gossamer.engine.dense import bind_torch
-
                 step = bind_torch(node, values, batch)
             else:
                 step = bind(node, graph, values)
@@ -172,9 +170,4 @@ def current_threads() -> int:
 def build(graph: Graph, batch: int, make_dense: Any = None) -> Engine:
     """Choose the layers of a folded graph by measuring them at this batch size, and return the engine."""
     layers, report = choose(graph, batch, current_threads(), make_dense)
-    for node in graph.nodes:
-        if node.operation == "torch":
-            report.append(
-                Row(node.layer or node.name, "torch", node.attributes["call"], 1.0, float("nan"), float("nan"))
-            )
     return Engine(graph, layers, report)

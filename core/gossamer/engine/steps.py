@@ -51,6 +51,20 @@ def bind_layer(node: Node, graph: Graph, layer: Layer, values: dict[str, np.ndar
     return layer.bind(x, out, residual, threads=threads)
 
 
+def bind_torch(node: Node, values: dict[str, np.ndarray], batch: int) -> Step:
+    """Return the call that runs a node of the operation "torch", which sees the same memory."""
+    import torch
+
+    call, target = node.attributes["bind"](batch), torch.from_numpy(values[node.name])
+    sources = [torch.from_numpy(values[name]) for name in node.inputs]
+
+    def run() -> None:
+        with torch.no_grad():
+            target.copy_(call(*sources))
+
+    return run
+
+
 def bind(node: Node, graph: Graph, values: dict[str, np.ndarray]) -> Step | None:
     """Return the call that runs any other node of the list; None where there is nothing to do."""
     inputs, out = [values[name] for name in node.inputs], values[node.name]
