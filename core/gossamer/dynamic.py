@@ -70,7 +70,7 @@ class SET:
     def moved(self) -> dict[str, Tensor]:
         """The masks after this update, by parameter name."""
         counts = self.counts()
-        return {name: self.move(name, counts[name]) for name in self.masking.masks}
+        return {name: self.move(name, counts[name]) for name in self.masking.parts}
 
     def move(self, name: str, count: int) -> Tensor:
         """One layer's new mask of `count` weights."""
@@ -94,7 +94,7 @@ class SET:
 
     def drop_scores(self, name: str) -> Tensor:
         """What keeps a living weight alive: its magnitude."""
-        return self.masking.parts[name].weight.detach().abs()
+        return self.masking.parts[name].weight.abs()
 
     def grow_scores(self, name: str) -> Tensor:
         """What wakes a dead weight: chance."""
@@ -188,12 +188,13 @@ class SNFS(RigL):
     def counts(self) -> dict[str, int]:
         """Every layer's survivors, plus its share of all that was dropped."""
         rooms, kept, means = {}, {}, {}
-        for name, mask in self.masking.masks.items():
+        for name, part in self.masking.parts.items():
+            mask = part.mask
             alive = int(mask.count_nonzero())
             moving = super().moving(name, alive)
             if moving:
                 self.averages[name] = averaged(self.gradient(name))
-            shares = moving and name in self.masking.pruned(self.masking.parts)
+            shares = moving and name in self.masking.masked
             rooms[name] = mask.numel() if shares else alive
             kept[name] = alive - moving if shares else alive
             means[name] = float(self.averages[name][mask].abs().mean()) if shares else 0.0
@@ -237,7 +238,7 @@ def share(
 
 def refuse_stored(masking: Masking, method: str) -> None:
     """Raise `InputError` where a layer of sparse storage would have to change the number of its weights."""
-    stored = masking.parts.keys() - masking.pruned(masking.parts).keys()
+    stored = masking.parts.keys() - masking.masked.keys()
     if stored:
         raise InputError(
             f"{min(stored)} is stored sparsely and keeps the number of its weights, which {method} changes; "
@@ -276,7 +277,7 @@ class GraNet(RigL):
         progress = min(1.0, self.seen / last)
         done = self.schedule(progress) if progress < 1 else 1.0
         now = self.initial + (self.sparsity - self.initial) * done if done < 1 else self.sparsity
-        magnitudes = {name: weight.detach().abs() for name, weight in self.masking.pruned(self.masking.weights).items()}
+        magnitudes = {name: part.weight.abs() for name, part in self.masking.parts.items()}
         self.masking.counts = self.masking.distribute(now, self.masking.alive(magnitudes))
         return self.masking.counts
 

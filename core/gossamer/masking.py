@@ -35,10 +35,9 @@ class Masking:
         self.parts: dict[str, Masked | Stored] = {}
         for layer in layers:
             if not layer.kept_dense:
-                module = model.get_submodule(layer.module)
-                sparse = stores_sparsely(module)
-                self.parts[layer.parameter] = Stored(module) if sparse else Masked(model, layer.parameter)
-        self.counts = {name: int(mask.count_nonzero()) for name, mask in self.masks.items()}
+                kind = Stored if stores_sparsely(model.get_submodule(layer.module)) else Masked
+                self.parts[layer.parameter] = kind(model, layer.parameter)
+        self.counts = {name: int(part.mask.count_nonzero()) for name, part in self.parts.items()}
         self.steps = 0
         self._forget()
         model.register_load_state_dict_post_hook(_Remask(self))
@@ -52,19 +51,27 @@ class Masking:
 
     @property
     def masks(self) -> dict[str, Tensor]:
-        """The masks by parameter name: boolean tensors, true where a weight is alive."""
-        return {name: part.mask for name, part in self.parts.items()}
+        """The masks by parameter name: boolean tensors, true where a weight is alive.
+
+        Layers of sparse storage have theirs themselves (`layer.mask`).
+        """
+        return {name: part.mask for name, part in self.masked.items()}
+
+    @property
+    def masked(self) -> dict[str, Masked]:
+        """The dense parameters under masks, by name: those whose number of weights can change."""
+        return {name: part for name, part in self.parts.items() if isinstance(part, Masked)}
 
     @property
     def sparsity(self) -> float:
         """The share of the masked layers' weights that are dead, in [0, 1); a regrown weight at zero is alive."""
-        masks = self.masks.values()
+        masks = [part.mask for part in self.parts.values()]
         return 1 - sum(int(m.count_nonzero()) for m in masks) / sum(m.numel() for m in masks)
 
     @property
-    def weights(self) -> dict[str, Tensor]:
-        """The masked weights by name, as the model holds them now: parameters, but of sparse layers dense copies."""
-        return {name: part.weight for name, part in self.parts.items()}
+    def weights(self) -> dict[str, nn.Parameter]:
+        """The masked parameters by name, as the model holds them now."""
+        return {name: part.parameter for name, part in self.masked.items()}
 
     @property
     def attached(self) -> bool:
@@ -73,8 +80,8 @@ class Masking:
 
     def apply(self, model: nn.Module | None = None) -> None:
         """Zero the dead weights of the model, or of a copy of it such as an averaged one (EMA, SWA)."""
-        for name, part in self.parts.items():
-            part.apply(model.get_parameter(name) if model and isinstance(part, Masked) else None)
+        for part in self.parts.values():
+            part.apply(model)
 
     def attach(self, optimizer: torch.optim.Optimizer) -> "Masking":
         """Keep gradients, weights and the optimizer's moments masked from now on; return the masking itself.
@@ -99,7 +106,7 @@ class Masking:
             *(handle for part in self.parts.values() for handle in part.watch()),
         ]
         if distributed():
-            self._move(self.masks)
+            self._move({name: part.mask for name, part in self.parts.items()})
         self.apply()
         return self
 
@@ -112,7 +119,7 @@ class Masking:
     def to(self, model: nn.Module) -> "Masking":
         """The same masks over a copy of the model; attach it in its turn, since deepcopy drops parameter hooks."""
         twin = Masking(model, self.layers, self.pattern, self.distribution)
-        twin._move(self.masks)
+        twin._move({name: part.mask for name, part in self.parts.items()})
         twin.counts, twin.steps = dict(self.counts), self.steps
         return twin
 
@@ -153,17 +160,13 @@ class Masking:
                 f"{self.pattern} fixes its sparsity at {1 - density:g}, but {sparsity:g} was asked; "
                 f"ask for {1 - density:g} or choose another pattern."
             )
-        scores = self.alive(find_score(score)(self.model, self.pruned(self.weights), generator))
+        scores = self.alive(find_score(score)(self.model, self.weights, generator))
         counts = self.distribute(sparsity, scores)
         size, kept = sum(s.numel() for s in scores.values()), sum(counts[name] for name in scores)
         if counts == self.counts and round((1 - sparsity) * size) > kept:
             raise InputError(f"sparsity is {sparsity}, below the present {1 - kept / size:.4g}; pruning only removes.")
         self.counts = counts
         self.update({name: self.pattern.mask(s, counts[name]) for name, s in scores.items()})
-
-    def pruned(self, by_name: Mapping[str, Any]) -> dict[str, Any]:
-        """Of what is given by name, that of weights whose number can change: sparse storage keeps its own."""
-        return {name: value for name, value in by_name.items() if isinstance(self.parts[name], Masked)}
 
     def alive(self, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The scores with −inf for dead weights."""
@@ -185,7 +188,7 @@ class Masking:
 
         Layers of sparse storage keep their topology in the model's state dict.
         """
-        return {"masks": self.pruned(self.masks), "counts": dict(self.counts), "steps": self.steps}
+        return {"masks": self.masks, "counts": dict(self.counts), "steps": self.steps}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` gave; the parameters must be the same."""
@@ -200,9 +203,9 @@ class Masking:
     def _before_step(self, *_: Any) -> None:
         """Mask moments that came from elsewhere since the last step: their masks may have been loaded after them."""
         if self._moments_unknown and self._optimizer:
-            for part in self.parts.values():
+            for part in self.masked.values():
                 for value in moments(self._optimizer.state.get(part.parameter, {}), part.parameter):
-                    part.apply(value)
+                    part.keep(value)
         self._moments_unknown = False
 
     @torch.no_grad()

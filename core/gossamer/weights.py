@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gossamer.errors import InputError
+
 
 class Masked:
     """A dense parameter, by its name in `model`, and its mask (true where it is alive)."""
@@ -28,8 +30,8 @@ class Masked:
 
     @property
     def weight(self) -> Tensor:
-        """The dense weight; for scores, which may want its gradient, the parameter itself."""
-        return self.parameter
+        """The dense weight, without gradient."""
+        return self.parameter.detach()
 
     @property
     def mask(self) -> Tensor:
@@ -40,9 +42,9 @@ class Masked:
         return self._mask
 
     @torch.no_grad()
-    def apply(self, parameter: Tensor | None = None) -> None:
-        """Zero what is dead, of this weight or of an average of it."""
-        parameter = self.parameter if parameter is None else parameter
+    def apply(self, model: nn.Module | None = None) -> None:
+        """Zero what is dead, in the model or in an average of it."""
+        parameter = self.parameter if model is None else model.get_parameter(self.name)
         parameter.masked_fill_(~self.mask.to(parameter.device), 0)
 
     def keep(self, tensor: Tensor) -> None:
@@ -113,8 +115,9 @@ class Stored:
     The topology is the layer's own, in the model's state dict; `move` moves it, and the optimizer's moments along.
     """
 
-    def __init__(self, layer: Any) -> None:
-        self.layer = layer
+    def __init__(self, model: nn.Module, name: str) -> None:
+        self.name = name.rpartition(".")[0]
+        self.layer: Any = model.get_submodule(self.name)
 
     @property
     def parameter(self) -> nn.Parameter:
@@ -136,8 +139,14 @@ class Stored:
         """The dense gradient, where `collect` asked for it."""
         return self.layer.dense_grad
 
-    def apply(self, parameter: Tensor | None = None) -> None:
-        """Nothing: what is dead is not there."""
+    def apply(self, model: nn.Module | None = None) -> None:
+        """Nothing: what is dead is not there. An average of other positions than now is refused: it means nothing."""
+        other: Any = self.layer if model is None else model.get_submodule(self.name)
+        if not torch.equal(other.positions, self.layer.positions):
+            raise InputError(
+                f"{self.name} is stored sparsely, and its average over steps between which its topology moved mixes "
+                "weights of different places; average after the last update, or train under masks."
+            )
 
     def move(self, mask: Tensor, state: dict[str, Any]) -> None:
         """Take another mask of as many weights; what wakes is zero, in the optimizer's `state` too."""

@@ -56,13 +56,13 @@ def train(name, rank, ranks, steps=12):
         method.step()
         optimizer.zero_grad()
         for part in masking.parts.values():
-            assert not part.weight.detach()[~part.mask].any()
+            assert not part.weight[~part.mask].any()
         history.append(snapshot(masking))
     return torch.stack(history), torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
 def snapshot(masking):
-    return torch.cat([mask.flatten() for mask in masking.masks.values()])
+    return torch.cat([part.mask.flatten() for part in masking.parts.values()])
 
 
 torch.set_num_threads(1)

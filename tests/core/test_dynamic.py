@@ -426,9 +426,9 @@ def test_layers_of_sparse_storage_move_as_masks_do(kind, make_optimizer) -> None
             moves += method.step()
             optimizer.zero_grad()
         for name, mask in maskings[0].masks.items():
-            assert torch.equal(mask, maskings[1].masks[name])
+            assert torch.equal(mask, maskings[1].parts[name].mask)
             one, other = maskings[0].parts[name], maskings[1].parts[name]
-            assert torch.allclose(one.weight.detach(), other.weight, atol=1e-6)
+            assert torch.allclose(one.weight, other.weight, atol=1e-6)
             states = [optimizers[0].state[one.parameter], optimizers[1].state[other.parameter]]
             for key in states[1]:
                 if states[1][key].dim():
@@ -456,7 +456,7 @@ def test_sparse_storage_resumes_from_the_models_state() -> None:
             masking.model(torch.randn(3, 2, 4, generator=torch.Generator().manual_seed(k))).square().mean().backward()
             optimizer.step()
             method.step()
-        ends.append([*masking.model.state_dict().values(), *masking.masks.values()])
+        ends.append([*masking.model.state_dict().values(), *(part.mask for part in masking.parts.values())])
     assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
 
 
@@ -471,7 +471,15 @@ def test_sparse_storage_beside_dense_layers_keeps_its_own_number() -> None:
     for k in range(5):
         train(model, masking._optimizer, k)
         assert method.step()
-        assert [int(mask.sum()) for mask in masking.masks.values()] == [kept, 19]
+        assert [int(part.mask.sum()) for part in masking.parts.values()] == [kept, 19]
+    assert list(masking.masks) == ["2.weight"]
+    average = copy.deepcopy(model)
+    masking.apply(average)
+    method.step()
+    train(model, masking._optimizer, 5)
+    assert method.step()
+    with pytest.raises(gs.InputError, match="mixes weights of different places"):
+        masking.apply(average)
     masking.prune("magnitude", 0.95)
     assert masking.counts == {"0.weight": kept, "2.weight": 10}
     for make in (lambda: gs.GMP(masking, 0.99, until=999), lambda: gs.GraNet(masking, 0.99, until=999)):

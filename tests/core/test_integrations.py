@@ -95,6 +95,29 @@ class TestLightning:
             callback.on_train_start(trainer, lightning.LightningModule())
 
 
+def test_fabrics_optimizer_is_attached_to() -> None:
+    fabric_module = pytest.importorskip("lightning_fabric", reason="lightning-fabric is not installed")
+    fabric = fabric_module.Fabric(accelerator="cpu", devices=1)
+    model = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 4))
+    masking = gs.sparsify(model, 0.7)
+    wrapped, optimizer = fabric.setup(model, torch.optim.AdamW(model.parameters(), weight_decay=0.1))
+    method = gs.RigL(masking.attach(optimizer), every=2, until=99)
+    for k in range(6):
+        optimizer.zero_grad()
+        fabric.backward((wrapped(torch.randn(4, 6)) - 1).square().mean())
+        fabric.clip_gradients(wrapped, optimizer, max_norm=1.0)
+        optimizer.step()
+        assert method.step() == (k % 2 == 1)
+        if k == 3:
+            optimizer.load_state_dict(optimizer.state_dict())
+    assert masking.steps == 6
+    for part in masking.parts.values():
+        assert not part.weight[~part.mask].any()
+        moments = optimizer.optimizer.state[part.parameter]
+        assert moments["exp_avg"].any()
+        assert not moments["exp_avg"][~part.mask].any()
+
+
 class Sequences(Dataset):
     """Random tokens, each the label of the one before it."""
 
