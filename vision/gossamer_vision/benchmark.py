@@ -21,9 +21,12 @@ SEEDS = (1, 2, 3)
 METHODS = tuple(ALL_METHODS)
 
 PRESETS = {
-    "quick": Config(width=8, stem=2, learning_rate=0.4, every=10),
+    "quick": Config(width=8, stem=2, batch=32, learning_rate=0.4, every=10),
     "fashion-mnist": Config(
         data="fashion-mnist", sparsity=0.9, width=32, stem=2, epochs=10, fine_tune=5, batch=128, every=100
+    ),
+    "cifar-10": Config(
+        data="cifar-10", model="wrn-22-2", sparsity=0.8, epochs=100, fine_tune=50, batch=128, shift=4, every=100
     ),
 }
 
