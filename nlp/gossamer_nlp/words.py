@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse
-import scipy.sparse.linalg
 import torch
 from numpy.typing import NDArray
+from sklearn.utils.extmath import randomized_svd
 
 import gossamer as gs
 from gossamer.nn import SparseAutoencoder, TopK
@@ -97,10 +97,8 @@ def ppmi(found: Sequence[Sequence[str]], words: Sequence[str], window: int) -> s
 
 def dense_embeddings(matrix: scipy.sparse.csr_array, dimensions: int) -> Matrix:
     """U √S of the truncated singular value decomposition, rows of unit length (words, dimensions)."""
-    start = np.ones(min(matrix.shape))
-    left, values, _ = scipy.sparse.linalg.svds(matrix, k=dimensions, v0=start)
-    signs = np.sign(left[np.abs(left).argmax(0), np.arange(dimensions)])
-    embeddings = (left * signs * np.sqrt(values))[:, ::-1]
+    left, values, _ = randomized_svd(matrix, n_components=dimensions, random_state=0)
+    embeddings = left * np.sqrt(values)
     return embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
 
 
@@ -142,7 +140,7 @@ def coherence(groups: NDArray[np.int64], presence: scipy.sparse.csr_array) -> Ma
     """
     used, position = np.unique(groups, return_inverse=True)
     held = presence[:, used]
-    together = (held.T @ held).toarray() / presence.shape[0]
+    together = (held.T @ held).toarray() / (len(presence.indptr) - 1)
     alone = np.diag(together)
     with np.errstate(divide="ignore", invalid="ignore"):
         scores = np.log(together / np.outer(alone, alone)) / -np.log(together)
