@@ -43,7 +43,7 @@ class Masked:
 
     @torch.no_grad()
     def apply(self, model: nn.Module | None = None) -> None:
-        """Zero what is dead, in the model or in an average of it; a −0 there stays, so that a resumed run is the same."""
+        """Zero what is dead, in the model or an average of it; a −0 stays, so that a resumed run is the same."""
         parameter = self.parameter if model is None else model.get_parameter(self.name)
         parameter.masked_fill_(~self.mask.to(parameter.device) & (parameter != 0), 0)
 
