@@ -177,10 +177,10 @@ class SNFS(RigL):
         for name, part in self.masking.parts.items():
             if part.gradient is not None:
                 average = self.averages.setdefault(name, torch.zeros_like(part.gradient))
-                average.mul_(self.momentum).add_(part.gradient, alpha=1 - self.momentum)
+                average.mul_(self.momentum).add_(averaged(part.gradient), alpha=1 - self.momentum)
 
     def gradient(self, name: str) -> Tensor:
-        """The gradient's running average."""
+        """The gradient's running average, the same in all processes."""
         if name not in self.averages:
             raise InputError(f"{name} has had no gradient yet; exclude it or use it in the loss.")
         return self.averages[name]
@@ -192,12 +192,10 @@ class SNFS(RigL):
             mask = part.mask
             alive = int(mask.count_nonzero())
             moving = super().moving(name, alive)
-            if moving:
-                self.averages[name] = averaged(self.gradient(name))
             shares = moving and name in self.masking.masked
             rooms[name] = mask.numel() if shares else alive
             kept[name] = alive - moving if shares else alive
-            means[name] = float(self.averages[name][mask].abs().mean()) if shares else 0.0
+            means[name] = float(self.gradient(name)[mask].abs().mean()) if shares else 0.0
         asked = sum(self.masking.counts.values())
         self.masking.counts = share(asked - sum(kept.values()), kept, means, rooms)
         return self.masking.counts

@@ -4,7 +4,6 @@ import io
 import math
 import weakref
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -105,9 +104,10 @@ class Masking:
             optimizer.register_load_state_dict_post_hook(self._after_optimizer_load),
             *(handle for part in self.parts.values() for handle in part.watch()),
         ]
-        if distributed():
-            self._move({name: part.mask for name, part in self.parts.items()})
-        self.apply()
+        for part in self.parts.values():
+            if distributed():
+                part.adopt(of_first_rank(part.mask))
+            part.apply()
         return self
 
     def detach(self) -> None:
@@ -119,7 +119,7 @@ class Masking:
     def to(self, model: nn.Module) -> "Masking":
         """The same masks over a copy of the model; attach it in its turn, since deepcopy drops parameter hooks."""
         twin = Masking(model, self.layers, self.pattern, self.distribution)
-        twin._move({name: part.mask for name, part in self.parts.items()})
+        twin.update({name: part.mask for name, part in self.parts.items()})
         twin.counts, twin.steps = dict(self.counts), self.steps
         return twin
 
@@ -135,16 +135,10 @@ class Masking:
                     f"a mask named {name!r} of shape {tuple(mask.shape)} fits none of the masked parameters."
                 )
         self._moments_unknown = False
-        self._move(masks, self._optimizer.state if self._optimizer else {})
-
-    def _move(self, masks: Mapping[str, Tensor], states: Mapping[Any, dict[str, Any]] = MappingProxyType({})) -> None:
-        """Give every part its mask, that of rank 0 where there are several processes."""
         for name, mask in masks.items():
             part = self.parts[name]
-            mask = mask.to(part.parameter.device, torch.bool, copy=True)
-            if distributed():
-                torch.distributed.broadcast(mask, src=0)
-            part.move(mask, states.get(part.parameter, {}))
+            state = self._optimizer.state.get(part.parameter, {}) if self._optimizer else {}
+            part.move(of_first_rank(mask.to(part.parameter.device)) if distributed() else mask, state)
 
     def prune(self, score: str | Score, sparsity: float, generator: torch.Generator | None = None) -> None:
         """Keep the best-scored of the weights that are alive, so that the whole has `sparsity`; the dead stay dead.
@@ -273,6 +267,13 @@ class _Remask:
 def distributed() -> bool:
     """Whether several processes train together."""
     return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def of_first_rank(mask: Tensor) -> Tensor:
+    """The mask that rank 0 has."""
+    mask = mask.to(torch.bool, copy=True, memory_format=torch.contiguous_format)
+    torch.distributed.broadcast(mask, src=0)
+    return mask
 
 
 def sparsify(

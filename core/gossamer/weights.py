@@ -56,13 +56,17 @@ class Masked:
             self._factor = torch.empty_like(tensor).copy_(self.mask)  # the CPU multiplies booleans several times slower
         tensor.mul_(self._factor)
 
+    def adopt(self, mask: Tensor) -> None:
+        """Take another mask; the weights follow when it is applied."""
+        self._mask, self._factor = torch.empty_like(self.parameter, dtype=torch.bool).copy_(mask), None
+
     @torch.no_grad()
     def move(self, mask: Tensor, state: dict[str, Any]) -> None:
         """Take another mask: what dies becomes zero, its moments in the optimizer's `state` too; what wakes is zero.
 
         Weights that `loaded` has set aside since the last step are masked by the new mask alone.
         """
-        self._mask, self._factor = mask.to(self.parameter.device, torch.bool), None
+        self.adopt(mask)
         if self._loaded is not None:
             self.parameter.copy_(self._loaded)
         self._loaded = None
@@ -147,6 +151,10 @@ class Stored:
                 f"{self.name} is stored sparsely, and its average over steps between which its topology moved mixes "
                 "weights of different places; average after the last update, or train under masks."
             )
+
+    def adopt(self, mask: Tensor) -> None:
+        """Take another mask of as many weights."""
+        self.move(mask, {})
 
     def move(self, mask: Tensor, state: dict[str, Any]) -> None:
         """Take another mask of as many weights; what wakes is zero, in the optimizer's `state` too."""

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 SCRIPT = """
+import copy
 import sys
 
 import torch
@@ -35,6 +36,39 @@ def network(seed, stored):
         generator = torch.Generator().manual_seed(0)  # the size of a parameter must agree
         model[0] = SparseLinear.from_dense(model[0], torch.rand(10, 6, generator=generator) < 0.4)
     return model
+
+
+def parts(rank, seed):
+    model = network(seed, stored=False)
+    masking = gs.sparsify(model, 0.5, score="random", generator=torch.Generator().manual_seed(seed))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    method = gs.SNFS(masking, every=2, until=99)
+    return {"model": model, "masking": masking, "optimizer": optimizer, "method": method}
+
+
+def resume(rank, order):
+    whole = parts(rank, rank)
+    wrapped = DistributedDataParallel(whole["model"])
+    whole["masking"].attach(whole["optimizer"])
+    for step in range(8):
+        if step == 5:
+            states = {name: copy.deepcopy(part.state_dict()) for name, part in whole.items()}
+            resumed = parts(rank, 10 + rank)
+            again = DistributedDataParallel(resumed["model"])
+            for name in order:
+                if name == "attach":
+                    resumed["masking"].attach(resumed["optimizer"])
+                else:
+                    resumed[name].load_state_dict(states[name])
+        for run, ddp in ((whole, wrapped), *([(resumed, again)] if step >= 5 else [])):
+            x = torch.randn(8, 6, generator=torch.Generator().manual_seed(100 * step + rank))
+            run["optimizer"].zero_grad()
+            (ddp(x) - 1).square().mean().backward()
+            run["optimizer"].step()
+            run["method"].step()
+    for a, b in zip(whole["model"].parameters(), resumed["model"].parameters(), strict=True):
+        assert torch.equal(a, b), order
+    assert torch.equal(snapshot(whole["masking"]), snapshot(resumed["masking"])), order
 
 
 def train(name, rank, ranks, steps=12):
@@ -75,6 +109,12 @@ for name in METHODS:
         distributed.all_gather(everyones, mine)
         assert torch.equal(*everyones), f"{name} differs between the ranks"
     results[name] = {"masks": masks, "weights": weights}
+for order in (
+    "model optimizer attach masking method",
+    "masking attach method model optimizer",
+    "model masking optimizer attach method",
+):
+    resume(rank, order.split())
 distributed.destroy_process_group()
 if rank == 0:
     for name in ("RigL", "GraNet", "SRigL", "stored"):
@@ -83,6 +123,7 @@ if rank == 0:
 """
 
 
+# The script itself asserts that the ranks agree, and that training resumes in any order of restoring.
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, torch.Tensor]]:
     """What two processes with different seeds found, by method: the masks (steps + 1, weights) and the weights."""
