@@ -12,7 +12,7 @@ from gossamer_speech import data
 from gossamer_speech.encoders import Recogniser
 from gossamer_speech.evaluate import Examples, active_codes, dictionary, pooled, recognise
 from gossamer_speech.features import stack
-from gossamer_speech.train import METHODS, Config, train
+from gossamer_speech.train import METHODS, SPARSE_CODES, Config, Trained, train
 
 METRIC = "word accuracy (%)"
 HIGHER_IS_BETTER = True
@@ -29,6 +29,13 @@ PRESETS = {
 def grid(config: Config) -> list[Config]:
     """Every method with every seed, the dense one first."""
     return [replace(config, method=method, seed=seed) for seed in SEEDS for method in METHODS]
+
+
+def sparse_parts(config: Config, trained: Trained) -> str:
+    """What is sparse, the weights, the codes or both; `sparsity` is that of the weights."""
+    weights = f"weights {trained.masking.pattern}" if trained.masking else ""
+    codes = f"codes TopK({config.active}) of {config.codes}" if config.method in SPARSE_CODES else ""
+    return ", ".join(part for part in (weights, codes) if part) or "dense"
 
 
 def run(config: Config, log: Callable[[str], None] = lambda line: None) -> Result:
@@ -73,7 +80,7 @@ def run(config: Config, log: Callable[[str], None] = lambda line: None) -> Resul
         domain="speech",
         method=config.method,
         data=config.data,
-        pattern=str(masking.pattern) if masking else "dense",
+        pattern=sparse_parts(config, trained),
         sparsity_asked=config.sparsity if masking else 0.0,
         sparsity=masking.sparsity if masking else 0.0,
         seed=config.seed,

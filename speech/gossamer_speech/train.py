@@ -23,7 +23,8 @@ from gossamer_speech.data import DATA
 from gossamer_speech.features import CONTEXT, INPUTS, MELS
 
 MASKED = ("static-random", "rigl")
-LEARNED = ("dense", "topk", *MASKED, "small-dense")
+SPARSE_CODES = ("topk", *MASKED)
+LEARNED = ("dense", *SPARSE_CODES, "small-dense")
 METHODS = (*LEARNED, "random-relu", "log-mel", "mfcc", "pca")
 
 
@@ -131,7 +132,7 @@ def train_autoencoder(
     autoencoder = SparseAutoencoder(
         INPUTS,
         codes_of_equal_size(config, classes) if small else config.codes,
-        nn.ReLU() if small or config.method == "dense" else TopK(config.active),
+        TopK(config.active) if config.method in SPARSE_CODES else nn.ReLU(),
         generator=generator,
     )
     optimizer = torch.optim.Adam(autoencoder.parameters(), lr=config.learning_rate, fused=True)

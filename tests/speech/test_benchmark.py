@@ -32,14 +32,15 @@ def test_a_run_is_the_same_the_second_time(method):
     assert numbers(first) == numbers(second)
     assert first.value > 5 * benchmark.FLOOR == 5 * first.floor
     assert first.config == plain(config)
-    assert first.latency_ms and lines[0].startswith("600 words to learn from, 1200 to recognise, 20 different")
+    assert first.latency_ms and lines[0].startswith("600 words to learn from, 1260 to recognise, 20 different")
     json.dumps(first.extra, allow_nan=False)
 
 
 def test_sparsity_is_that_of_the_weights_and_codes_are_told_apart():
     sparse, codes = (benchmark.run(replace(SMALL, method=method)) for method in ("static-random", "topk"))
     assert sparse.sparsity == pytest.approx(0.8, abs=1e-3) and sparse.sparsity_asked == 0.8
-    assert codes.sparsity == codes.sparsity_asked == 0.0 and codes.pattern == "dense"
+    assert codes.sparsity == codes.sparsity_asked == 0.0
+    assert sparse.pattern == "weights Unstructured(), codes TopK(4) of 40" and codes.pattern == "codes TopK(4) of 40"
     assert codes.extra["active_codes"] <= 4 and sparse.extra["active_codes"] <= 4
     assert sparse.nonzeros <= sparse.parameters - 0.79 * 200 * 40
     assert sparse.bytes < codes.bytes
