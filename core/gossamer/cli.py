@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +25,8 @@ PAGE = Path("report.html")
 Results = Annotated[Path, arg(metavar="FOLDER", help="Where the results are kept.")]
 Page = Annotated[Path, arg(metavar="FILE", help="The page to write: .html, or .md for the table alone.")]
 Domains = Annotated[tuple[str, ...], arg(name="domain", metavar="NAME …", help="Only these domains.")]
+Preset = Annotated[str | None, arg(metavar="NAME", help="Another preset than the quick one, of one --domain.")]
+DataDir = Annotated[Path | None, arg(metavar="FOLDER", help="The folder of that preset's data.")]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -98,12 +100,10 @@ def train_command(domain: str, arguments: Sequence[str] | None = None, prog: str
         benchmark = domains.load(domain)
         presets = benchmark.PRESETS
         preset = words.pop(0) if words and not words[0].startswith("-") else next(iter(presets))
-        if preset not in presets:
-            close = domains.nearest(preset, presets)
-            raise InputError(f"{domain} has no preset {preset!r}{close}; its presets are: {', '.join(presets)}.")
+        default = preset_of(domain, presets, preset)
         config = tyro.cli(
-            type(presets[preset]),
-            default=presets[preset],
+            type(default),
+            default=default,
             args=words,
             prog=f"{prog} {preset}",
             description=f"Train one network of the {domain} domain. Presets: {', '.join(presets)}.",
@@ -114,6 +114,18 @@ def train_command(domain: str, arguments: Sequence[str] | None = None, prog: str
             result = dataclasses.replace(result, command=runs.command(domain, config))
             path = result.save(RESULTS)
             print_result(result, path)
+
+
+def preset_of(domain: str, presets: Mapping[str, Any], name: str | None) -> Any:
+    """The preset of that name, or the first of a domain's; `InputError` where there is no such preset."""
+    from gossamer.domains import nearest
+
+    name = name or next(iter(presets))
+    if name not in presets:
+        raise InputError(
+            f"{domain} has no preset {name!r}{nearest(name, presets)}; its presets are: {', '.join(presets)}."
+        )
+    return presets[name]
 
 
 def print_result(result: "Result", path: Path) -> None:
@@ -130,11 +142,19 @@ def print_result(result: "Result", path: Path) -> None:
     console.print(f"saved as {path}")
 
 
-def compare(domain: Domains = (), results: Results = RESULTS, page: Page = PAGE) -> None:
+def compare(
+    domain: Domains = (),
+    preset: Preset = None,
+    data_dir: DataDir = None,
+    results: Results = RESULTS,
+    page: Page = PAGE,
+) -> None:
     """Run the quick preset of every domain, dense beside sparse, and compare them; goes on where it was stopped."""
     from gossamer import domains, runs
 
     console = Console()
+    if (preset or data_dir) and len(domain) != 1:
+        raise InputError("--preset and --data-dir belong to one domain; name it with --domain.")
     plan: list[runs.Run] = []
     for name in domain or domains.names():
         try:
@@ -144,8 +164,12 @@ def compare(domain: Domains = (), results: Results = RESULTS, page: Page = PAGE)
                 raise
             console.print(f"left out: {error}", style="yellow", markup=False, soft_wrap=True)
             continue
-        preset = next(iter(benchmark.PRESETS.values()))
-        plan += [runs.Run(name, config) for config in benchmark.grid(preset)]
+        config = preset_of(name, benchmark.PRESETS, preset)
+        if data_dir:
+            if not hasattr(config, "data_dir"):
+                raise InputError(f"--data-dir is {data_dir}, but {name} reads no folder; leave it out.")
+            config = dataclasses.replace(config, data_dir=data_dir)
+        plan += [runs.Run(name, run) for run in benchmark.grid(config)]
     finished = sum(run.path(results).exists() for run in plan)
     failures: list[str] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

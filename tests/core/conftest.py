@@ -34,7 +34,7 @@ class Config:
             raise gs.InputError(f"--sparsity is {self.sparsity}; it must be in [0, 1).")
 
 
-PRESETS = {"quick": Config(), "slow": Config(slow=True)}
+PRESETS = {"quick": Config(), "rare": Config(sparsity=0.99), "slow": Config(slow=True)}
 
 
 def grid(config):

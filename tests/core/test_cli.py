@@ -40,7 +40,7 @@ def test_help_does_not_import_torch():
 def test_list_names_the_installed_and_what_the_others_lack(toy, capsys):
     main(["list"])
     out = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "toy" in out and "quick, slow" in out and "luck" in out
+    assert "toy" in out and "quick, rare, slow" in out and "luck" in out
     assert "needs a_package_that_is_not_installed" in out and "gossamer[lost]" in out
 
 
@@ -86,6 +86,14 @@ def test_compare_runs_the_grid_once_and_gives_the_same_numbers_again(toy, capsys
     assert {path: path.stat().st_mtime_ns for path in (toy / "results").rglob("*.json")} == stamps
     main(["compare", "--domain", "toy", "--results", "again"])
     assert numbers(toy / "again") == first
+
+
+def test_compare_takes_another_preset_of_one_domain(toy, capsys):
+    main(["compare", "--domain", "toy", "--preset", "rare"])
+    assert {content["sparsity_asked"] for content in numbers(toy / "results").values()} == {0.99}
+    assert "did you mean 'rare'" in refused(capsys, "compare", "--domain", "toy", "--preset", "rar")
+    assert "name it with --domain" in refused(capsys, "compare", "--preset", "rare")
+    assert "toy reads no folder" in refused(capsys, "compare", "--domain", "toy", "--data-dir", "here")
 
 
 def test_a_failing_run_does_not_stop_the_others(toy, capsys, monkeypatch):
