@@ -58,8 +58,12 @@ def commit() -> str:
 
 
 def plain(config: Any) -> dict[str, Any]:
-    """A configuration dataclass as JSON knows it: paths become strings, tuples become lists."""
-    return json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    """A configuration dataclass as JSON knows it: paths become strings, tuples become lists.
+
+    Fields that `config.places` names, where there is such, become None: where files lie is no part of what is run.
+    """
+    values = dataclasses.asdict(config) | dict.fromkeys(getattr(config, "places", ()))
+    return json.loads(json.dumps(values, default=str))
 
 
 def config_hash(domain: str, config: Mapping[str, Any]) -> str:

@@ -31,8 +31,12 @@ class Run:
 
 
 def command(domain: str, config: Any) -> str:
-    """The command line that gives this configuration: the nearest preset and what differs from it."""
+    """The command line that gives this configuration: the nearest preset and what differs from it.
+
+    A file or folder of `config.places` is given by the name of its option in capitals.
+    """
     presets = domains.load(domain).PRESETS
+    places = getattr(config, "places", ())
 
     def difference(preset: str) -> dict[str, Any]:
         base = presets[preset]
@@ -43,7 +47,8 @@ def command(domain: str, config: Any) -> str:
     words = ["gossamer", "train", domain, preset]
     for name, value in difference(preset).items():
         flag = name.replace("_", "-")
-        words += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+        shown = name.upper() if name in places else str(value)
+        words += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", shown]
     return " ".join(words)
 
 
@@ -51,6 +56,11 @@ def execute(run: Run) -> Result:
     """The result of one run, in this process, with its command."""
     result = domains.load(run.domain).run(run.config)
     return dataclasses.replace(result, command=command(run.domain, run.config))
+
+
+def cores() -> int:
+    """The processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _start_worker() -> None:
@@ -72,7 +82,7 @@ def run_all(runs: Sequence[Run], folder: Path) -> Iterator[tuple[Run, Result | E
         return
     os.environ["OMP_NUM_THREADS"] = "1"  # for the workers: torch reads it when it is imported
     context = multiprocessing.get_context("spawn")
-    workers = min(len(waiting), os.cpu_count() or 1)
+    workers = min(len(waiting), cores())
     before = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
     try:

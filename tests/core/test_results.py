@@ -79,8 +79,13 @@ class Config:
     sizes: tuple[int, ...] = (1, 2)
 
 
+class Placed(Config):
+    places = ("folder",)
+
+
 def test_a_configuration_becomes_plain_json():
     assert results.plain(Config()) == {"folder": "data", "sizes": [1, 2]}
+    assert results.plain(Placed()) == {"folder": None, "sizes": [1, 2]}
 
 
 def test_the_score_is_one_at_dense_and_zero_at_the_floor():

@@ -2,8 +2,9 @@ from dataclasses import replace
 
 import pytest
 
+from gossamer import InputError, runs
 from gossamer_vision import benchmark
-from gossamer_vision.study import STUDIES, Study, main, plan, table
+from gossamer_vision.study import STUDIES, Study, kept, main, narrowed, plan, table
 from gossamer_vision.train import Config
 
 TINY = Config(width=4, stem=2, epochs=1, batch=500)
@@ -35,6 +36,26 @@ def test_table_has_a_row_a_method_and_a_column_a_value():
     assert cells[0] == ["dense", "rigl"]
     assert cells[1][0] == cells[2][0] == "95.00 %"
     assert cells[1][1].startswith("85.00 ± ") and cells[2][1] == "–"
+
+
+def test_values_are_narrowed_in_their_own_kind():
+    assert narrowed(STUDIES["sparsity"], ("0.5",)).values == (0.5,)
+    assert narrowed(STUDIES["pattern"], ("2:4", "fan-in")).values == ("2:4", "fan-in")
+    with pytest.raises(InputError, match=r"many.*sparsity is a float"):
+        narrowed(STUDIES["sparsity"], ("many",))
+
+
+def test_what_a_run_leaves_behind_is_named_as_its_result_and_changes_no_name(tmp_path):
+    run = runs.Run("vision", TINY)
+    left = kept(run, tmp_path)
+    assert left.path(tmp_path) == run.path(tmp_path)
+    assert left.config.checkpoint == tmp_path / f"{run.path(tmp_path).stem}.pt"
+    assert left.config.save == tmp_path / f"{run.path(tmp_path).stem}.gossamer"
+
+
+def test_table_of_what_is_finished_trains_nothing(tmp_path, capsys):
+    main(["sparsity", "quick", "--finished", "--results", str(tmp_path)])
+    assert "sparsity 0.95" in capsys.readouterr().out and not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("words", [["scare"], ["scarce", "quik"]])

@@ -5,7 +5,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -263,7 +263,7 @@ class Run:
             raise gs.InputError(self.diverged(math.nan, self.optimizer.param_groups[0]["lr"]))
         checkpoints.save(
             path,
-            config=identity(self.config),
+            config=plain(self.config),
             network=self.network.state_dict(),
             optimizer=self.optimizer.state_dict(),
             average=self.average and self.average.state_dict(),
@@ -278,8 +278,8 @@ class Run:
     def restore(self, path: Path) -> None:
         """Go on from what `save` wrote, to the numbers of a run that was never interrupted."""
         state = checkpoints.load(path)
-        if state["config"] != identity(self.config):
-            changed = [name for name, value in identity(self.config).items() if state["config"].get(name) != value]
+        if state["config"] != plain(self.config):
+            changed = [name for name, value in plain(self.config).items() if state["config"].get(name) != value]
             raise gs.InputError(f"{path} is of a run with other {', '.join(changed)}; name another --checkpoint.")
         self.progress = Progress(**state["progress"])
         if state["masking"]:
@@ -296,8 +296,3 @@ class Run:
             self.average.load_state_dict(state["average"])
         self.early = state["early"]
         checkpoints.restore_rng(state["rng"], run=self.generator)
-
-
-def identity(config: "Config") -> dict[str, Any]:
-    """The configuration without what may change between a run and its resumption."""
-    return plain(replace(config, data_dir=None, checkpoint=None, save=None, tensorboard=None))

@@ -2,7 +2,8 @@
 
 python -m gossamer_vision.study sparsity quick
 python -m gossamer_vision.study scarce quick --methods dense static-random rigl --seeds 1 2 3
-python -m gossamer_vision.study pattern fashion-mnist --data-dir FOLDER --seeds 1
+python -m gossamer_vision.study pattern fashion-mnist --data-dir FOLDER --values block-4x1 2:4 --seeds 1 --keep networks
+python -m gossamer_vision.study sparsity fashion-mnist --results vision/results --finished
 """
 
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -51,10 +53,37 @@ class Options:
     config: tyro.conf.OmitArgPrefixes[Config]
     methods: tuple[str, ...] = ()
     """the methods asked; the study's own where none is given"""
+    values: tuple[str, ...] = ()
+    """the values asked of what varies; the study's own where none is given"""
     seeds: tuple[int, ...] = (1, 2, 3)
     """one run of each setting for each"""
     results: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path("results")
     """the folder of the result files"""
+    keep: Path | None = None
+    """the folder for every run's trained network, and for its checkpoints, from which a run that was killed goes on"""
+    finished: bool = False
+    """print the table of what is finished, and run nothing"""
+
+
+def narrowed(study: Study, values: Sequence[str]) -> Study:
+    """The study with these values alone, given as words."""
+    if not values:
+        return study
+    kind = type(study.values[0])
+    try:
+        return replace(study, values=tuple(kind(value) for value in values))
+    except ValueError as error:
+        raise InputError(f"--values {' '.join(values)}: a value of {study.field} is a {kind.__name__}.") from error
+
+
+def kept(run: runs.Run, folder: Path | None) -> runs.Run:
+    """The run that leaves its checkpoints and its network in the folder, named as its result is."""
+    if folder is None:
+        return run
+    name = folder / run.path(folder).stem
+    return replace(
+        run, config=replace(run.config, checkpoint=name.with_suffix(".pt"), save=name.with_suffix(".gossamer"))
+    )
 
 
 def plan(study: Study, config: Config, methods: Sequence[str], seeds: Sequence[int]) -> list[Config]:
@@ -78,7 +107,7 @@ def constant(study: Study, method: str) -> bool:
 
 def table(study: Study, results: Sequence[Result]) -> Table:
     """Accuracy on the test part (mean and 95 % interval over the seeds): a row a method, a column a value."""
-    shown = Table("method", *(f"{study.field} {value}" for value in study.values))
+    shown = Table("method", *(f"{study.field} {value}" for value in study.values), box=box.MARKDOWN)
     for method in dict.fromkeys(result.config["method"] for result in results):
         groups: dict[Any, list[float]] = {}
         for result in results:
@@ -101,9 +130,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     f"{word!r} is none of {', '.join(choices)}{nearest(word, choices)}; type STUDY PRESET."
                 )
         options = tyro.cli(Options, args=words[2:], default=Options(PRESETS[preset]), description=__doc__)
-        study, console = STUDIES[name], Console()
-        wanted = [runs.Run("vision", run) for run in plan(study, options.config, options.methods, options.seeds)]
-        for number, (run, outcome) in enumerate(runs.run_all(wanted, options.results)):
+        study, console = narrowed(STUDIES[name], options.values), Console(width=None if sys.stdout.isatty() else 160)
+        planned = plan(study, options.config, options.methods, options.seeds)
+        wanted = [kept(runs.Run("vision", config), options.keep) for config in planned]
+        for number, (run, outcome) in enumerate(runs.run_all([] if options.finished else wanted, options.results)):
             text = outcome if isinstance(outcome, Exception) else f"{outcome.value:.2%}"
             value = getattr(run.config, study.field)
             console.print(f"{number + 1} of {len(wanted)}: {run}, {study.field} {value}: {text}", markup=False)

@@ -119,6 +119,11 @@ class Config:
                 raise gs.InputError(f"{name} is {getattr(self, name)}; it must be above 0.")
         datasets.check(self.data, self.data_dir)
 
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The fields that say where files lie, which is no part of what is run; one's own folder says what it holds."""
+        return (*(() if self.data == "folder" else ("data_dir",)), "checkpoint", "save", "tensorboard")
+
 
 def load_data(config: Config) -> Data:
     """The data set that a configuration asks for; grey images as colour ones for a network of torchvision's."""
