@@ -6,7 +6,7 @@ from PIL import Image
 
 import gossamer_vision
 from gossamer import InputError
-from gossamer_vision import models
+from gossamer_vision import evaluate, latency, models
 from gossamer_vision.classifier import Classifier, load
 from gossamer_vision.data import scaled
 from gossamer_vision.predict import main, predict
@@ -104,3 +104,27 @@ def test_onnx_has_an_open_batch_size(trained, tmp_path):
     size = load(trained[1]).export_onnx(tmp_path / "m.onnx")
     assert size == (tmp_path / "m.onnx").stat().st_size
     onnx.checker.check_model(onnx.load(tmp_path / "m.onnx"))
+
+
+def test_evaluation_prints_every_class_and_corruption(trained, tmp_path, capsys):
+    run, path = trained
+    evaluate.main([str(path)])
+    cells = [line.split("|") for line in capsys.readouterr().out.splitlines() if "|" in line]
+    rows = {row[1].strip(): row[2:4] for row in cells}
+    assert int(rows["all"][0]) == 500 == sum(int(rows[name][0]) for name in run.data.classes)
+    right = evaluate.accuracy(evaluate.logits(run.network, run.data.test.images, run.data.scaled), run.data.test.labels)
+    assert rows["all"][1].strip() == f"{right:.2%}" and {"all, noise", "calibration error"} <= rows.keys()
+    for name in [f"{kind}/{number}.png" for kind in ("cat", "dog") for number in range(8)]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (16, 16)).save(tmp_path / name)
+    with pytest.raises(SystemExit) as exit_:
+        evaluate.main([str(path), "--data", "folder", "--data-dir", str(tmp_path)])
+    assert exit_.value.code == 2 and "folder has cat, dog" in capsys.readouterr().err
+
+
+def test_runtimes_are_timed_and_agree(trained, capsys):
+    latency.main([str(trained[1]), "--batches", "2", "--rounds", "1", "--no-inductor"])
+    header, _, row = [line.split("|")[1:-1] for line in capsys.readouterr().out.strip().splitlines()]
+    cells = dict(zip((name.strip() for name in header), row, strict=True))
+    assert {"PyTorch", "channels last", "compiled", "ratio"} <= cells.keys() and int(cells["batch"]) == 2
+    assert all(float(cells[name]) >= 0 for name in ("PyTorch", "compiled", "ratio"))

@@ -42,6 +42,10 @@ class Classifier:
         channels, _, width = self.architecture["shape"]
         return readers.picture(path, width, channels)
 
+    def scaled(self, images: Tensor) -> Tensor:
+        """Bytes [n, channels, height, width] as the floats that the network takes."""
+        return scaled(images, self.mean, self.std)
+
     def probabilities(self, images: Tensor) -> Tensor:
         """Bytes [n, channels, height, width] to the probability of each class [n, classes]."""
         if images.dtype != torch.uint8 or list(images.shape[1:]) != list(self.architecture["shape"]):
@@ -49,7 +53,7 @@ class Classifier:
                 f"the images are {images.dtype} of shape {tuple(images.shape)}; the network takes bytes (torch.uint8) "
                 f"of shape (n, {', '.join(map(str, self.architecture['shape']))})."
             )
-        return self.engine(scaled(images, self.mean, self.std)).softmax(1)
+        return self.engine(self.scaled(images)).softmax(1)
 
     def save(self, path: str | Path) -> int:
         """Write the network and its description to one file; return its bytes."""

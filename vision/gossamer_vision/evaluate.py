@@ -1,14 +1,32 @@
-"""From a model and images to numbers: accuracy, calibration, classes, corruptions, confidence."""
+"""From a model and images to numbers: accuracy, calibration, classes, corruptions, confidence.
+
+python -m gossamer_vision.evaluate model.gossamer --data fashion-mnist --data-dir FOLDER
+"""
 
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean, stdev
+from typing import TYPE_CHECKING
 
 import torch
+import tyro
+from rich import box
+from rich.console import Console
+from rich.table import Table
 from scipy import stats
 from torch import Tensor, nn
 from torchvision.transforms import v2
+from tyro.conf import Positional
+
+from gossamer import InputError
+from gossamer.cli import plain_errors
+
+if TYPE_CHECKING:
+    from gossamer_vision.classifier import Classifier
+    from gossamer_vision.data import Data
 
 SEVERITY = {"noise": 0.15, "blur": 0.06, "contrast": 0.35}
 
@@ -124,3 +142,53 @@ def under_corruption(
         name: accuracy(logits(model, corrupt(images, torch.Generator().manual_seed(seed)), scaled), labels)
         for name, corrupt in CORRUPTIONS.items()
     }
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to evaluate, and on what."""
+
+    model: Positional[Path]
+    """the file that training wrote with --save"""
+    data: str = "digits"
+    """the data set whose test part is looked at"""
+    data_dir: Path | None = None
+    """the folder that holds it; without it torchvision downloads it"""
+
+
+def table(classifier: "Classifier", data: "Data") -> Table:
+    """The accuracy of each class on the test part; below it, of all, their calibration, and under corruption."""
+    images, labels = data.test.images, data.test.labels
+    outputs = logits(classifier.network, images, classifier.scaled)
+    counts = confusion(outputs, labels)
+    shown = Table("class", "images", "accuracy", box=box.MARKDOWN)
+    for name, row, share in zip(data.classes, counts, per_class(counts), strict=True):
+        shown.add_row(name, str(int(row.sum())), f"{share:.1%}")
+    shown.add_row("all", str(len(labels)), f"{accuracy(outputs, labels):.2%}")
+    for name, share in under_corruption(classifier.network, images, labels, classifier.scaled).items():
+        shown.add_row(f"all, {name}", str(len(labels)), f"{share:.2%}")
+    shown.add_row("calibration error", str(len(labels)), f"{calibration_error(outputs, labels):.2%}")
+    return shown
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command."""
+    from gossamer_vision import data as datasets
+    from gossamer_vision.classifier import load
+
+    with plain_errors():
+        prog = "python -m gossamer_vision.evaluate"
+        options = tyro.cli(Options, args=arguments, prog=prog, description=__doc__)
+        classifier = load(options.model)
+        channels, size, _ = classifier.architecture["shape"]
+        data = datasets.load(options.data, options.data_dir, size=size, channels=channels)
+        if data.classes != classifier.classes:
+            raise InputError(
+                f"{options.model} knows the classes {', '.join(classifier.classes)}, and {options.data} has "
+                f"{', '.join(data.classes)}; name the data set that it was trained on by --data."
+            )
+        Console().print(table(classifier, data))
+
+
+if __name__ == "__main__":
+    main()
