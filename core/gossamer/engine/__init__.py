@@ -39,6 +39,7 @@ def compile(
     from gossamer.engine.capture import NotCapturedError
     from gossamer.engine.dense import DenseLayer
     from gossamer.engine.gpu import compile_on_gpu
+    from gossamer.engine.join import join_sums
 
     inputs = tuple(example) if isinstance(example, tuple | list) else (example,)
     model = _masked(model, masks) if masks else model
@@ -52,7 +53,7 @@ def compile(
         whole.report().append(torch_row("model", lambda: whole(*inputs)))
         return whole
     with torch.no_grad():
-        return build(graph, len(inputs[0]), DenseLayer)
+        return build(join_sums(graph), len(inputs[0]), DenseLayer)
 
 
 def trace(model: "torch.nn.Module", example: Any) -> Graph:

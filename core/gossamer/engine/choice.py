@@ -64,20 +64,9 @@ class Report(list[Row]):
         return "\n".join(line.rstrip() for line in lines)
 
 
-def halos(graph: Graph) -> dict[str, tuple[int, int]]:
-    """Return the halo (rows, columns) that each convolution wants around its input."""
-    found = {}
-    for node in graph.nodes:
-        if node.operation == "conv2d":
-            kernel = graph.tensors[node.tensors["weight"]].shape[2:]
-            ways = zip(kernel, node.attributes["padding"], node.attributes["dilation"], strict=True)
-            found[node.name] = tuple(max(p, (k - 1) * d - p) if p or k > 1 else 0 for k, p, d in ways)
-    return found
-
-
 def choose(graph: Graph, batch: int, threads: int, make_dense: MakeDense | None) -> tuple[dict[str, Layer], Report]:
     """Return the layers of all convolution and linear nodes and the report. `make_dense` offers torch's dense layer."""
-    values = plan(graph, batch, halos(graph))
+    values = plan(graph, batch)
     random = np.random.default_rng(0)
     for value in values.values():  # zeros and denormal numbers take other times than a real image
         value[...] = random.standard_normal(value.shape, np.float32)

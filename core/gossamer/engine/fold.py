@@ -7,7 +7,7 @@ import numpy as np
 
 from gossamer.engine.graph import Graph, Node, Shape
 
-_FUSING = ("conv2d", "linear", "scale_shift")
+FUSING = ("conv2d", "linear", "scale_shift")
 """Operations that can add a second input and apply an activation to their result."""
 
 
@@ -147,7 +147,7 @@ def _merge(graph: Graph, shapes: dict[str, Shape], rewrite: Callable[..., bool])
 
 
 def _is_plain(node: Node) -> bool:
-    return node.operation in _FUSING and node.attributes["activation"] is None and len(node.inputs) == 1
+    return node.operation in FUSING and node.attributes["activation"] is None and len(node.inputs) == 1
 
 
 def _fold_scaling(graph: Graph, shapes: dict, producer: Node, node: Node, others: list[str]) -> bool:
@@ -192,7 +192,7 @@ def _fuse_addition(graph: Graph, shapes: dict, producer: Node, node: Node, other
 
 
 def _fuse_activation(graph: Graph, shapes: dict, producer: Node, node: Node, others: list[str]) -> bool:
-    takes = producer.operation in (*_FUSING, "binary") and producer.attributes["activation"] is None
+    takes = producer.operation in (*FUSING, "binary") and producer.attributes["activation"] is None
     if node.operation != "activation" or not takes:
         return False
     producer.attributes["activation"] = node.attributes["activation"]

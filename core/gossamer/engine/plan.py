@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gossamer.engine.fold import FUSING
 from gossamer.engine.graph import Graph, Node, Shape
+from gossamer.kernels.geometry import Axis
 from gossamer.kernels.layout import LINE, Layout, aligned
 
 
@@ -22,13 +24,13 @@ class _Place:
     start: int | None
 
 
-def plan(graph: Graph, batch: int, halos: dict[str, Shape]) -> dict[str, np.ndarray]:
-    """Return an array for every value; `halos` holds the halo that each convolution node wants around its input.
+def plan(graph: Graph, batch: int) -> dict[str, np.ndarray]:
+    """Return an array for every value.
 
     Values that were joined, sliced or only seen in another shape are views of one buffer.
     """
     shapes = graph.shapes(batch)
-    resolution = _resolution_halos(graph, shapes, halos)
+    resolution = _resolution_halos(graph, shapes)
     places = _places(graph, shapes, resolution)
     roots = {name: _root(places, name) for name in shapes}
     buffers = _buffers(graph, shapes, resolution, roots)
@@ -38,14 +40,27 @@ def plan(graph: Graph, batch: int, halos: dict[str, Shape]) -> dict[str, np.ndar
     return values
 
 
-def _resolution_halos(graph: Graph, shapes: dict[str, Shape], halos: dict[str, Shape]) -> dict[Shape, Shape]:
-    """Return the halo of each (rows, columns): the widest that a convolution wants there."""
+def _resolution_halos(graph: Graph, shapes: dict[str, Shape]) -> dict[Shape, Shape]:
+    """Return the halo of each (rows, columns): the widest that a convolution wants there.
+
+    Around its input it wants the zeros that it pads with; around its output, if it takes strides, rows as far apart as
+    those of the phases that its input is split into.
+    """
     found: dict[Shape, Shape] = {}
+
+    def want(size: Shape, rows: int, columns: int) -> None:
+        known = found.get(size, (0, 0))
+        found[size] = (max(known[0], rows), max(known[1], columns))
+
     for node in graph.nodes:
-        if node.name in halos:
-            size, (rows, columns) = shapes[node.inputs[0]][2:], halos[node.name]
-            known = found.get(size, (0, 0))
-            found[size] = (max(known[0], rows), max(known[1], columns))
+        if node.operation == "conv2d":
+            size, out = shapes[node.inputs[0]][2:], shapes[node.name][2:]
+            kernel = graph.tensors[node.tensors["weight"]].shape[2:]
+            ways = zip(size, kernel, *(node.attributes[key] for key in ("stride", "padding", "dilation")), strict=True)
+            rows, columns = (Axis(*way) for way in ways)
+            want(size, *(max(a.padding, (a.kernel - 1) * a.dilation - a.padding) for a in (rows, columns)))
+            if rows.stride > 1 or columns.stride > 1:
+                want(out, 0, columns.split + max(columns.before, columns.after) - columns.output)
     return found
 
 
@@ -111,7 +126,10 @@ def _locate(values: dict, buffers: dict, shapes: dict, places: dict[str, _Place]
 def _buffers(
     graph: Graph, shapes: dict[str, Shape], resolution: dict[Shape, Shape], roots: dict[str, str]
 ) -> dict[str, np.ndarray]:
-    """Return an array for every root; two that are never needed together share memory if their layouts are equal."""
+    """Return an array for every root; two that are never needed together share memory if their layouts are equal.
+
+    A sum takes the memory of what is added to a layer's result, where that is needed no more.
+    """
     first: dict[str, int] = dict.fromkeys(graph.inputs, -1)
     last: dict[str, int] = {}
     for step, node in enumerate(graph.nodes):
@@ -120,6 +138,13 @@ def _buffers(
             last[roots[name]] = step
     for name in [*graph.outputs(), *graph.inputs]:  # an input's halo is written by no one, its inside at each call
         last[roots[name]] = len(graph.nodes)
+    before: dict[str, str] = {}  # whose memory a root takes over
+    for step, node in enumerate(graph.nodes):
+        if node.operation in FUSING and len(node.inputs) == 2 and roots[node.name] == node.name:
+            x, other = (roots[name] for name in node.inputs)
+            alike = _layout(shapes[other], resolution)[0] == _layout(shapes[node.name], resolution)[0]
+            if x != other and last[other] == step and alike:
+                before[node.name] = other
     starting: dict[int, list[str]] = {}
     ending: dict[int, list[str]] = {}
     for name, step in first.items():
@@ -131,13 +156,16 @@ def _buffers(
     for step in range(-1, len(graph.nodes)):
         for name in starting.get(step, []):
             key, _ = _layout(shapes[name], resolution)
-            if free.get(key):
+            if name in before:
+                offsets[name] = offsets[before[name]]
+            elif free.get(key):
                 offsets[name] = free[key].pop()
             else:
                 offsets[name] = total
                 total += -(-(key if isinstance(key, int) else key.size) // LINE) * LINE
         for name in ending.get(step, []):
-            free.setdefault(_layout(shapes[name], resolution)[0], []).append(offsets[name])
+            if name not in before.values():
+                free.setdefault(_layout(shapes[name], resolution)[0], []).append(offsets[name])
     memory = aligned(total)
     return {name: _layout(shapes[name], resolution)[1](memory[offset:]) for name, offset in offsets.items()}
 

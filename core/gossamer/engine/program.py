@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.engine.choice import LAYERS, Report, choose, halos, weight_of
+from gossamer.engine.choice import LAYERS, Report, choose, weight_of
 from gossamer.engine.graph import Graph, Node, fill
 from gossamer.engine.plan import plan
 from gossamer.engine.steps import Layer, Step, bind, bind_layer, bind_torch
@@ -102,7 +102,7 @@ class Engine:
 
     def _prepare(self, batch: int, threads: int) -> _Program:
         graph = self._graph
-        values = plan(graph, batch, halos(graph))
+        values = plan(graph, batch)
         nodes: list[Node] = []
         steps: list[Step] = []
         for node in graph.nodes:

@@ -8,9 +8,11 @@ import numpy as np
 
 from gossamer.engine.graph import Graph, Node, Shape
 from gossamer.engine.operations import OPERATIONS, pool_divisors
+from gossamer.kernels.geometry import Axis
 
 try:
     from gossamer.engine import loops
+    from gossamer.kernels.copies import Copies
 except ImportError:  # no Numba: the plain references do the work
     loops: Any = None
 
@@ -155,6 +157,8 @@ def _pool(attributes: dict, inputs: list, tensors: dict, out: np.ndarray) -> Any
     x = inputs[0]
     if not _images(x, out):
         return NotImplemented
+    if attributes["kernel"] == [1, 1] and attributes["padding"] == [0, 0]:
+        return _every(attributes["stride"], x, out)
     average = "count_padding" in attributes
     divisors = pool_divisors(x.shape[2:], attributes) if average else np.zeros((0, 0), np.float32)
     names = ("kernel", "stride", "padding")
@@ -165,6 +169,18 @@ def _pool(attributes: dict, inputs: list, tensors: dict, out: np.ndarray) -> Any
     return partial(
         loops.pool_rows, loops.flat(x), loops.flat(out), size, *x.shape[2:], loops.strides(x, out), *window, divisors
     )
+
+
+def _every(stride: list[int], x: np.ndarray, out: np.ndarray) -> Step:
+    """Return the call that copies the pixels of every so many rows and columns."""
+    rows, columns = (Axis(size, 1, step, 0, 1) for size, step in zip(x.shape[2:], stride, strict=True))
+    images = [(Copies(rows, columns, image, target), image) for image, target in zip(x, out, strict=True)]
+
+    def run() -> None:
+        for copies, image in images:
+            copies.split(image)
+
+    return run
 
 
 def _mean(attributes: dict, inputs: list, tensors: dict, out: np.ndarray) -> Any:

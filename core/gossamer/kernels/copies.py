@@ -43,10 +43,10 @@ def table(rows: Axis, columns: Axis, image: np.ndarray, phases: np.ndarray) -> n
     return np.array([*strides, *counts, *rows.phases, *columns.phases], np.int64)
 
 
-def _pairs(join: bool):
+def _pairs(join: bool, both: bool = True):
     @intrinsic
     def pairs(_, whole, even, odd, count):
-        """Take `count` floats apart, or put them together: those of even index and those of odd index."""
+        """Take `count` floats apart, or put them together: those of even index and, if `both`, those of odd index."""
 
         def emit(context, builder, signature, args):
             v, b = Vectors(builder), builder
@@ -62,7 +62,8 @@ def _pairs(join: bool):
                 else:
                     a, c = v.masked(place, one[0]), v.masked(v.at(place, 1, BYTES), other[0])
                     v.store(v.shuffle(a, c, range(0, 2 * LANES, 2)), v.at(even, index, BYTES), one[1])
-                    v.store(v.shuffle(a, c, range(1, 2 * LANES, 2)), v.at(odd, index, BYTES), other[1])
+                    if both:
+                        v.store(v.shuffle(a, c, range(1, 2 * LANES, 2)), v.at(odd, index, BYTES), other[1])
 
             every = v.first(const(LANES))
             full = b.sdiv(count, steps)
@@ -88,7 +89,7 @@ def _pairs(join: bool):
     return pairs
 
 
-take_apart, put_together = _pairs(False), _pairs(True)
+take_apart, take_even, put_together = _pairs(False), _pairs(False, both=False), _pairs(True)
 
 
 @intrinsic
@@ -141,6 +142,9 @@ def rows(table, image, phases, channel, apart):
                 take_apart(whole, target, target + plane, width)
             elif step == 2 and columns == 2:
                 put_together(whole, target, target + plane, width)
+            elif step == 2 and apart:
+                column = peek(table, FIRST + peek(table, ROWS))
+                take_even(whole + 4 * column, target, 0, width - column)
             else:
                 for m in range(columns):
                     column = peek(table, FIRST + peek(table, ROWS) + m)

@@ -77,7 +77,7 @@ class Walk:
 
     `height` × `width` output pixels lie in rows `pitch` apart. Input position k lies `offset[k]` (int32) from the
     output pixel; the inputs of one part of the channels begin `part` after those of the part before.
-    `reach` is the distance between the first and the last pixel in one channel, on `lines` rows.
+    `reach` is the distance between the first and the last pixel in one of a channel's `planes`, on `lines` rows in all.
     """
 
     height: int
@@ -86,6 +86,7 @@ class Walk:
     offset: np.ndarray
     part: int
     reach: int
+    planes: int
     lines: int
 
     @property
@@ -101,27 +102,28 @@ class Walk:
 
     def footprint(self, pixels: int) -> int:
         """How many elements of one channel a run of output pixels meets, in whole cache lines."""
-        return min(pixels + self.reach, self.lines * (pixels + LINE))
+        return min(self.planes * (pixels + self.reach), self.lines * (pixels + LINE))
 
 
 def forward(rows: Axis, columns: Axis, channels: int, pitch: int, channel: int, plane: int) -> Walk:
     """The walk of a convolution over `channels` input channels, `channel` apart, their phases `plane` apart."""
     phase = rows.phase[:, None] * len(columns.phases) + columns.phase
     inner = phase * plane + rows.shift[:, None] * pitch + columns.shift
-    return _walk(rows, columns, rows.output, columns.output, pitch, channels, channel, inner)
+    planes, lines = len(rows.phases) * len(columns.phases), rows.kernel * len(columns.phases)
+    return _walk(rows, columns, (rows.output, columns.output), pitch, channels, channel, inner, planes, lines)
 
 
 def backward(rows: Axis, columns: Axis, channels: int, pitch: int, channel: int) -> Walk:
     """The walk of the gradient to the input's phases over `channels` output channels, `channel` apart."""
     inner = -rows.shift[:, None] * pitch - columns.shift
-    return _walk(rows, columns, rows.split, columns.split, pitch, channels, channel, inner)
+    lines = len(np.unique(rows.shift))
+    return _walk(rows, columns, (rows.split, columns.split), pitch, channels, channel, inner, 1, lines)
 
 
-def _walk(rows, columns, height, width, pitch, channels, channel, inner) -> Walk:
+def _walk(rows, columns, size, pitch, channels, channel, inner, planes, lines) -> Walk:
     offset = (np.arange(channels)[:, None, None] * channel + inner).ravel().astype(np.int32)
-    spans = [int(axis.shift.max() - axis.shift.min()) for axis in (rows, columns)]
-    reach, lines = spans[0] * pitch + spans[1], len(np.unique(rows.shift))
-    return Walk(height, width, pitch, offset, channels * channel, reach, lines)
+    reach = np.ptp(rows.shift) * pitch + np.ptp(columns.shift)
+    return Walk(*size, pitch, offset, channels * channel, int(reach), planes, lines)
 
 
 def split_layout(rows: Axis, columns: Axis, channels: int, pitch: int = 0) -> Layout:
