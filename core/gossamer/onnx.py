@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from gossamer.engine import Engine
 
-OPSET = 20
+OPSET = 18
+"""The version of the operators, one that older runtimes read too; 20 where a GELU is among them."""
 
 
 def export_onnx(
@@ -94,9 +95,8 @@ class _Writer:
             [numpy_helper.from_array(value, name) for name, value in self.constants.items() if name not in thin],
             sparse_initializer=[_sparse(self.constants[name], name) for name in sorted(thin)],
         )
-        return helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9, producer_name="gossamer"
-        )
+        opset = helper.make_opsetid("", 20 if any(node.op_type == "Gelu" for node in self.nodes) else OPSET)
+        return helper.make_model(graph, opset_imports=[opset], ir_version=9, producer_name="gossamer")
 
     def emit(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
         """Append an ONNX node and return its output's name."""

@@ -53,7 +53,7 @@ def _joined(graph: Graph, node: Node, other: Node) -> list[Node]:
     graph.tensors[f"{name}.weight"] = np.concatenate(weights, axis=1)
     tensors = {"weight": f"{name}.weight"}
     if biases:
-        graph.tensors[f"{name}.bias"] = np.sum(biases, axis=0, dtype=np.float32)
+        graph.tensors[f"{name}.bias"] = np.add.reduce(biases)
         tensors["bias"] = f"{name}.bias"
     attributes = node.attributes | {"stride": [1, 1]}
     nodes.append(Node("conv2d", node.name, [name], tensors, attributes, f"{node.layer} + {other.layer}"))

@@ -15,6 +15,7 @@ try:
     from gossamer.kernels.copies import Copies
 except ImportError:  # no Numba: the plain references do the work
     loops: Any = None
+    Copies: Any = None
 
 Step = Callable[[], Any]
 

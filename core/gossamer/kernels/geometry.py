@@ -123,7 +123,8 @@ def backward(rows: Axis, columns: Axis, channels: int, pitch: int, channel: int)
 def _walk(rows, columns, size, pitch, channels, channel, inner, planes, lines) -> Walk:
     offset = (np.arange(channels)[:, None, None] * channel + inner).ravel().astype(np.int32)
     reach = np.ptp(rows.shift) * pitch + np.ptp(columns.shift)
-    return Walk(*size, pitch, offset, channels * channel, int(reach), planes, lines)
+    height, width = size
+    return Walk(height, width, pitch, offset, channels * channel, int(reach), planes, lines)
 
 
 def split_layout(rows: Axis, columns: Axis, channels: int, pitch: int = 0) -> Layout:
