@@ -46,11 +46,15 @@ def test_values_are_narrowed_in_their_own_kind():
 
 
 def test_what_a_run_leaves_behind_is_named_as_its_result_and_changes_no_name(tmp_path):
-    run = runs.Run("vision", TINY)
-    left = kept(run, tmp_path)
-    assert left.path(tmp_path) == run.path(tmp_path)
-    assert left.config.checkpoint == tmp_path / f"{run.path(tmp_path).stem}.pt"
-    assert left.config.save == tmp_path / f"{run.path(tmp_path).stem}.gossamer"
+    def path(config):
+        return runs.Run("vision", config).path(tmp_path)
+
+    sparse = replace(TINY, method="magnitude", sparsity=0.5)
+    left = kept(sparse, TINY, tmp_path)
+    assert path(left) == path(sparse) and kept(sparse, TINY, None) is sparse
+    assert left.checkpoint == tmp_path / f"{path(sparse).stem}.pt"
+    assert left.save == tmp_path / f"{path(sparse).stem}.gossamer"
+    assert left.trained == kept(TINY, TINY, tmp_path).checkpoint
 
 
 def test_table_of_what_is_finished_trains_nothing(tmp_path, capsys):

@@ -95,6 +95,17 @@ def test_resumed_run_equals_one_never_interrupted(tmp_path, method, ema):
     assert same(resumed, whole)
 
 
+@pytest.mark.parametrize("method", ["random-pruned", "magnitude-finetune"])
+def test_pruning_goes_on_from_the_dense_run_to_the_same_numbers(tmp_path, method):
+    dense = train(replace(TINY, method="dense", checkpoint=tmp_path / "dense.pt"))
+    lines: list[str] = []
+    run = train(replace(of(method), trained=tmp_path / "dense.pt"), lines.append)
+    assert lines[0].startswith("going on from") and run.progress.losses[:2] == dense.progress.losses
+    assert same(run, train(of(method)))
+    with pytest.raises(InputError, match="seed"):
+        train(replace(of(method), seed=5, trained=tmp_path / "dense.pt"))
+
+
 def test_checkpoint_of_another_run_is_refused(tmp_path):
     path = tmp_path / "run.pt"
     Run(TINY, load_data(TINY)).save(path)

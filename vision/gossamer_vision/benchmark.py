@@ -23,7 +23,17 @@ METHODS = tuple(ALL_METHODS)
 PRESETS = {
     "quick": Config(width=8, stem=2, batch=32, learning_rate=0.4, every=10),
     "fashion-mnist": Config(
-        data="fashion-mnist", sparsity=0.9, width=32, stem=2, epochs=10, fine_tune=5, batch=128, every=100
+        data="fashion-mnist",
+        model="vgg",
+        sparsity=0.9,
+        width=48,
+        stem=2,
+        epochs=12,
+        fine_tune=6,
+        batch=128,
+        learning_rate=0.2,
+        shift=1,
+        every=100,
     ),
     "cifar-10": Config(
         data="cifar-10", model="wrn-22-2", sparsity=0.8, epochs=100, fine_tune=50, batch=128, shift=4, every=100

@@ -5,6 +5,7 @@ python -m gossamer_vision.pictures --data-dir FOLDER --model model.gossamer
 """
 
 import io
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 IMAGES = 24
+SHOWN_POINTS = 12
+VARYING = ("method", "seed", "sparsity", "pattern", "distribution", "model")
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,16 @@ def figure(width: float, height: float) -> "Figure":
     return Figure((width, height), layout="constrained")
 
 
+def alike(results: Sequence[Result]) -> list[Result]:
+    """The results that differ in method, seed, sparsity, pattern and model alone: of those kinds, the most frequent."""
+
+    def kind(result: Result) -> str:
+        return str({name: value for name, value in sorted(result.config.items()) if name not in VARYING})
+
+    common = Counter(map(kind, results)).most_common(1)
+    return [result for result in results if kind(result) == common[0][0]]
+
+
 def by_method(results: Sequence[Result]) -> dict[str, list[Result]]:
     """The results by method, with the pattern where it is not the plain one."""
     groups: dict[str, list[Result]] = {}
@@ -64,9 +77,13 @@ def by_method(results: Sequence[Result]) -> dict[str, list[Result]]:
 
 
 def accuracy_by_sparsity(results: Sequence[Result]) -> "Figure":
-    """A line a method: the mean accuracy over the seeds, with its deviation, at each sparsity asked."""
-    drawn = figure(7, 4.5)
+    """A line a method: the mean accuracy over the seeds, with its deviation, at each sparsity asked.
+
+    What is more than 12 points below the best is left out of the picture, and the legend says so.
+    """
+    drawn = figure(8, 5)
     axes = drawn.subplots()
+    lowest = 100 * max(result.value for result in results) - SHOWN_POINTS
     for name, own in by_method(results).items():
         at: dict[float, list[float]] = {}
         for result in own:
@@ -77,9 +94,12 @@ def accuracy_by_sparsity(results: Sequence[Result]) -> "Figure":
             continue
         points = sorted(at)
         spreads = [stdev(at[p]) if len(at[p]) > 1 else 0.0 for p in points]
-        axes.errorbar(points, [fmean(at[p]) for p in points], spreads, marker="o", capsize=2, label=name)
+        means = [fmean(at[p]) for p in points]
+        label = name if max(means) > lowest else f"{name} (below: {max(means):.0f} %)"
+        axes.errorbar(points, means, spreads, marker="o", capsize=2, label=label)
     axes.set(xlabel="sparsity (of small-dense: of the network as large)", ylabel="top-1 accuracy (%)")
-    axes.legend(fontsize="small")
+    axes.set_ylim(bottom=max(lowest, axes.get_ylim()[0]))
+    drawn.legend(fontsize="small", loc="outside right upper")
     return drawn
 
 
@@ -152,7 +172,7 @@ def draw(options: Options) -> list[Path]:
         raise InputError(f"there are no results of vision below {options.results}; run `gossamer compare` first.")
     plots: dict[str, Callable[[], Figure]] = {}
     for name in dict.fromkeys(result.data for result in found):
-        own = [result for result in found if result.data == name]
+        own = alike([result for result in found if result.data == name])
         sparse = [result for result in own if result.sparsity_asked]
         plots |= _of(name, own, max(sparse or own, key=lambda r: r.value))
         if name == "digits" or options.data_dir:

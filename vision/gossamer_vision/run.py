@@ -4,7 +4,7 @@ import copy
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -275,11 +275,14 @@ class Run:
             progress=asdict(self.progress),
         )
 
-    def restore(self, path: Path) -> None:
-        """Go on from what `save` wrote, to the numbers of a run that was never interrupted."""
+    def restore(self, path: Path, but: Collection[str] = ()) -> None:
+        """Go on from what `save` wrote, to the numbers of a run that was never interrupted.
+
+        Raises `InputError` where the saved run is another, by fields of its configuration but those named.
+        """
         state = checkpoints.load(path)
-        if state["config"] != plain(self.config):
-            changed = [name for name, value in plain(self.config).items() if state["config"].get(name) != value]
+        own = {name: value for name, value in plain(self.config).items() if name not in but}
+        if changed := [name for name, value in own.items() if state["config"].get(name) != value]:
             raise gs.InputError(f"{path} is of a run with other {', '.join(changed)}; name another --checkpoint.")
         self.progress = Progress(**state["progress"])
         if state["masking"]:

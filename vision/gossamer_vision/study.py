@@ -76,14 +76,25 @@ def narrowed(study: Study, values: Sequence[str]) -> Study:
         raise InputError(f"--values {' '.join(values)}: a value of {study.field} is a {kind.__name__}.") from error
 
 
-def kept(run: runs.Run, folder: Path | None) -> runs.Run:
-    """The run that leaves its checkpoints and its network in the folder, named as its result is."""
+def kept(config: Config, preset: Config, folder: Path | None) -> Config:
+    """The configuration that leaves its checkpoints and its network in the folder, named as its result is.
+
+    It goes on from the dense network there, where it prunes one.
+    """
     if folder is None:
-        return run
-    name = folder / run.path(folder).stem
+        return config
+    name, dense = (folder / runs.Run("vision", c).path(folder).stem for c in (config, dense_of(config, preset)))
     return replace(
-        run, config=replace(run.config, checkpoint=name.with_suffix(".pt"), save=name.with_suffix(".gossamer"))
+        config,
+        checkpoint=name.with_suffix(".pt"),
+        trained=dense.with_suffix(".pt"),
+        save=name.with_suffix(".gossamer"),
     )
+
+
+def dense_of(config: Config, preset: Config) -> Config:
+    """The dense run that a study has beside this one."""
+    return replace(config, method="dense", sparsity=preset.sparsity, pattern=preset.pattern)
 
 
 def plan(study: Study, config: Config, methods: Sequence[str], seeds: Sequence[int]) -> list[Config]:
@@ -132,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options = tyro.cli(Options, args=words[2:], default=Options(PRESETS[preset]), description=__doc__)
         study, console = narrowed(STUDIES[name], options.values), Console(width=None if sys.stdout.isatty() else 160)
         planned = plan(study, options.config, options.methods, options.seeds)
-        wanted = [kept(runs.Run("vision", config), options.keep) for config in planned]
+        wanted = [runs.Run("vision", kept(config, options.config, options.keep)) for config in planned]
         for number, (run, outcome) in enumerate(runs.run_all([] if options.finished else wanted, options.results)):
             text = outcome if isinstance(outcome, Exception) else f"{outcome.value:.2%}"
             value = getattr(run.config, study.field)

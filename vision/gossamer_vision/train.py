@@ -24,6 +24,8 @@ from gossamer_vision.run import Log, Run
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+CHOSEN_AFTER = ("method", "sparsity", "pattern", "distribution", "fine_tune")
+
 
 @dataclass(frozen=True)
 class Config:
@@ -84,6 +86,8 @@ class Config:
     """seconds that the training may take: it gets fewer epochs where it would take longer"""
     checkpoint: Path | None = None
     """file to write the run's state to after every epoch, and to go on from where it exists"""
+    trained: Path | None = None
+    """checkpoint of the same run by method dense, from which methods that prune after training go on where it exists"""
     save: Path | None = None
     """file to write the trained network to, for gossamer_vision.predict"""
     tensorboard: Path | None = None
@@ -122,7 +126,7 @@ class Config:
     @property
     def places(self) -> tuple[str, ...]:
         """The fields that say where files lie, which is no part of what is run; one's own folder says what it holds."""
-        return (*(() if self.data == "folder" else ("data_dir",)), "checkpoint", "save", "tensorboard")
+        return (*(() if self.data == "folder" else ("data_dir",)), "checkpoint", "trained", "save", "tensorboard")
 
 
 def load_data(config: Config) -> Data:
@@ -139,6 +143,9 @@ def train(config: Config, log: Log = lambda line: None) -> Run:
     if config.checkpoint and config.checkpoint.exists():
         run.restore(config.checkpoint)
         log(f"going on after epoch {len(run.progress.held_out)}")
+    elif config.trained and config.trained.exists() and run.method.after and not run.method.rewinds:
+        run.restore(config.trained, but=CHOSEN_AFTER)
+        log(f"going on from {config.trained}")
     else:
         run.keep_to_budget(log)
     progress, board = run.progress, board_at(config.tensorboard)
