@@ -9,7 +9,7 @@ from gossamer.engine import compile as compile_model
 from gossamer.engine import trace
 from gossamer.engine.graph import interpret
 from gossamer.engine.join import join_sums
-from gossamer.engine.plan import plan
+from gossamer.engine.plan import LARGEST, most_together, plan
 from gossamer.kernels.geometry import Axis, split_layout
 
 
@@ -76,3 +76,28 @@ def test_a_stride_finds_its_output_in_rows_as_far_apart_as_its_phases(kernel, st
     out = plan(graph, 1)[graph.nodes[0].name]
     axis = Axis(24, kernel, stride, padding, 1)
     assert split_layout(axis, axis, 3, out.strides[2] // 4).pitch == out.strides[2] // 4
+
+
+def test_a_batch_goes_through_in_parts_that_fit_the_cache():
+    model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 8, 3)).eval()
+    x = torch.randn(5, 3, 90, 90, generator=torch.Generator().manual_seed(0))
+    engine = compile_model(model, x)
+    images = (3 + 16) * 91 * 91 + 8 * 88 * 88  # floats, their halos and rounding aside
+    assert engine._most == most_together(engine.graph) == (1 << 19) // images == 2
+    with torch.no_grad():
+        torch.testing.assert_close(engine(x), model(x), rtol=1e-4, atol=1e-5)
+    assert sorted(count for count, _ in engine._programs) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "mixing", [lambda x: x.softmax(0), lambda x: x.flatten(), lambda x: x - x.mean(0, True), lambda x: x.cumsum(0)]
+)
+def test_what_mixes_a_batch_goes_through_whole(mixing):
+    class Mixing(nn.Module):
+        def forward(self, x):
+            return mixing(torch.relu(x))
+
+    x = torch.randn(3, 1 << 18)
+    engine = compile_model(Mixing().eval(), x)
+    assert engine._most == LARGEST
+    torch.testing.assert_close(engine(x), mixing(torch.relu(x)), rtol=1e-4, atol=1e-4)

@@ -12,8 +12,12 @@ import numpy as np
 
 from gossamer.engine.fold import FUSING
 from gossamer.engine.graph import Graph, Node, Shape
+from gossamer.engine.operation import LARGEST
 from gossamer.kernels.geometry import Axis
 from gossamer.kernels.layout import LINE, Layout, aligned
+
+CACHE = 1 << 19
+"""The floats of all values that should stay near the processor."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +36,32 @@ def plan(graph: Graph, batch: int) -> dict[str, np.ndarray]:
     shapes = graph.shapes(batch)
     resolution = _resolution_halos(graph, shapes)
     places = _places(graph, shapes, resolution)
-    roots = {name: _root(places, name) for name in shapes}
-    buffers = _buffers(graph, shapes, resolution, roots)
+    offsets, size = _offsets(graph, shapes, resolution, places)
+    memory = aligned(size)
+    buffers = {name: _layout(shapes[name], resolution)[1](memory[offset:]) for name, offset in offsets.items()}
     values: dict[str, np.ndarray] = {}
     for name in shapes:
         values[name] = _locate(values, buffers, shapes, places, name)
     return values
+
+
+def most_together(graph: Graph) -> int:
+    """Return how many inputs of a batch should go through the graph at a time, so that their values stay in the cache.
+
+    Where the graph mixes what belongs to different inputs, or may do so, they all go together.
+    """
+    few, more = graph.shapes(2), graph.shapes(3)
+    if any(few[name][:1] != (2,) or more[name][:1] != (3,) for name in few) or any(map(_mixes, graph.nodes)):
+        return LARGEST
+    shapes = graph.shapes(1)
+    resolution = _resolution_halos(graph, shapes)
+    _, size = _offsets(graph, shapes, resolution, _places(graph, shapes, resolution))
+    return max(1, CACHE // size)
+
+
+def _mixes(node: Node) -> bool:
+    along = [node.attributes.get("axis", 1), *node.attributes.get("axes", [])] if node.operation != "permute" else []
+    return node.operation == "torch" or 0 in along
 
 
 def _resolution_halos(graph: Graph, shapes: dict[str, Shape]) -> dict[Shape, Shape]:
@@ -123,13 +147,15 @@ def _locate(values: dict, buffers: dict, shapes: dict, places: dict[str, _Place]
     return inside[:, place.start : place.start + shapes[name][1]]
 
 
-def _buffers(
-    graph: Graph, shapes: dict[str, Shape], resolution: dict[Shape, Shape], roots: dict[str, str]
-) -> dict[str, np.ndarray]:
-    """Return an array for every root; two that are never needed together share memory if their layouts are equal.
+def _offsets(
+    graph: Graph, shapes: dict[str, Shape], resolution: dict[Shape, Shape], places: dict[str, _Place]
+) -> tuple[dict[str, int], int]:
+    """Return where in one memory each buffer begins, and the memory's size, in floats.
 
-    A sum takes the memory of what is added to a layer's result, where that is needed no more.
+    Buffers that are never needed together share memory if their layouts are equal, since then their halos are. A sum
+    takes the memory of what is added to a layer's result, where that is needed no more.
     """
+    roots = {name: _root(places, name) for name in shapes}
     first: dict[str, int] = dict.fromkeys(graph.inputs, -1)
     last: dict[str, int] = {}
     for step, node in enumerate(graph.nodes):
@@ -138,12 +164,12 @@ def _buffers(
             last[roots[name]] = step
     for name in [*graph.outputs(), *graph.inputs]:  # an input's halo is written by no one, its inside at each call
         last[roots[name]] = len(graph.nodes)
-    before: dict[str, str] = {}  # whose memory a root takes over
+    layouts = {name: _layout(shapes[name], resolution)[0] for name in first}
+    before: dict[str, str] = {}  # whose memory a buffer takes over
     for step, node in enumerate(graph.nodes):
-        if node.operation in FUSING and len(node.inputs) == 2 and roots[node.name] == node.name:
+        if node.operation in FUSING and len(node.inputs) == 2 and node.name in layouts:
             x, other = (roots[name] for name in node.inputs)
-            alike = _layout(shapes[other], resolution)[0] == _layout(shapes[node.name], resolution)[0]
-            if x != other and last[other] == step and alike:
+            if x != other and last[other] == step and layouts[other] == layouts[node.name]:
                 before[node.name] = other
     starting: dict[int, list[str]] = {}
     ending: dict[int, list[str]] = {}
@@ -155,7 +181,7 @@ def _buffers(
     total = 0
     for step in range(-1, len(graph.nodes)):
         for name in starting.get(step, []):
-            key, _ = _layout(shapes[name], resolution)
+            key = layouts[name]
             if name in before:
                 offsets[name] = offsets[before[name]]
             elif free.get(key):
@@ -165,9 +191,8 @@ def _buffers(
                 total += -(-(key if isinstance(key, int) else key.size) // LINE) * LINE
         for name in ending.get(step, []):
             if name not in before.values():
-                free.setdefault(_layout(shapes[name], resolution)[0], []).append(offsets[name])
-    memory = aligned(total)
-    return {name: _layout(shapes[name], resolution)[1](memory[offset:]) for name, offset in offsets.items()}
+                free.setdefault(layouts[name], []).append(offsets[name])
+    return offsets, total
 
 
 def _layout(shape: Shape, resolution: dict[Shape, Shape]) -> tuple[Layout | int, Callable[[np.ndarray], np.ndarray]]:

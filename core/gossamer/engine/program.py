@@ -12,7 +12,7 @@ import numpy as np
 
 from gossamer.engine.choice import LAYERS, Report, choose, weight_of
 from gossamer.engine.graph import Graph, Node, fill
-from gossamer.engine.plan import plan
+from gossamer.engine.plan import most_together, plan
 from gossamer.engine.steps import Layer, Step, bind, bind_layer, bind_torch
 from gossamer.errors import InputError
 
@@ -31,25 +31,32 @@ class _Program:
 class Engine:
     """A compiled network. Call it with what the model takes: torch tensors give tensors, NumPy arrays give arrays.
 
-    Any batch size goes; the other sizes are the example's. Calls from several threads wait for each other.
+    Any batch size goes, in as many parts as it takes for their values to stay in the cache; the other sizes are the
+    example's. Calls from several threads wait for each other.
     """
 
     def __init__(self, graph: Graph, layers: dict[str, Layer], report: Report):
         self._graph, self._layers, self._report = _without_weights(graph), layers, report
+        self._most = most_together(graph)
         self._programs: dict[tuple[int, int], _Program] = {}
         self._lock = threading.Lock()
 
     def __call__(self, *inputs: Any) -> Any:
         """Return the network's output. Raises InputError where the inputs' number or shapes are not the example's."""
         arrays = self._checked(inputs)
-        key = (len(arrays[0]), current_threads())
+        batch, threads = len(arrays[0]), current_threads()
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in self._graph.outputs()}
         with self._lock:
-            program = self._programs.get(key) or self._prepare(*key)
-            for target, array in zip(program.inputs, arrays, strict=True):
-                np.copyto(target, array)
-            for step in program.steps:
-                step()
-            outputs = {name: value.copy() for name, value in program.outputs.items()}
+            for start in range(0, batch, self._most):
+                count = min(self._most, batch - start)
+                program = self._programs.get((count, threads)) or self._prepare(count, threads)
+                for target, array in zip(program.inputs, arrays, strict=True):
+                    np.copyto(target, array[start : start + count])
+                for step in program.steps:
+                    step()
+                for name, value in program.outputs.items():
+                    parts[name].append(value.copy())
+        outputs = {name: part[0] if len(part) == 1 else np.concatenate(part) for name, part in parts.items()}
         if any(hasattr(x, "detach") for x in inputs):
             import torch
 
@@ -168,6 +175,9 @@ def current_threads() -> int:
 
 
 def build(graph: Graph, batch: int, make_dense: Any = None) -> Engine:
-    """Choose the layers of a folded graph by measuring them at this batch size, and return the engine."""
-    layers, report = choose(graph, batch, current_threads(), make_dense)
+    """Choose the layers of a folded graph by measuring them at this batch size, and return the engine.
+
+    They are measured on no more inputs than the engine takes at a time.
+    """
+    layers, report = choose(graph, min(batch, most_together(graph)), current_threads(), make_dense)
     return Engine(graph, layers, report)
