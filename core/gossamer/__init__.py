@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gossamer.errors import InputError as InputError
     from gossamer.files import load as load
     from gossamer.files import save as save
+    from gossamer.lottery import find_ticket as find_ticket
     from gossamer.masking import Masking as Masking
     from gossamer.masking import sparsify as sparsify
     from gossamer.onnx import export_onnx as export_onnx
@@ -53,6 +54,7 @@ _HOMES = {
     "Fisher": "scores",
     "Masking": "masking",
     "sparsify": "masking",
+    "find_ticket": "lottery",
     "SET": "dynamic",
     "RigL": "dynamic",
     "SNFS": "dynamic",

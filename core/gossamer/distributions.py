@@ -104,7 +104,8 @@ def lamp(scores: Scores, sparsity: float) -> dict[str, int]:
 def per_layer(targets: Mapping[str, float], scores: Scores, sparsity: float) -> dict[str, int]:
     """Layers whose module matches a glob of `targets` get its sparsity, the others the overall one; first match wins.
 
-    {"layer4.*": 0.95, "fc": 0.0} asks 95% of every module below layer4 and leaves fc dense.
+    {"layer4.*": 0.95, "fc": 0.0} asks 95% of every module below layer4 and leaves fc dense. A method that prunes
+    gradually raises the sparsity of the others only: targets hold from its first step on.
     """
     modules = {name: name.rpartition(".")[0] for name in scores}
     for glob, asked in targets.items():

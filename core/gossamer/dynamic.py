@@ -1,7 +1,7 @@
 """Dynamic sparse training: the masks move while the weights train. Each method overrides a hook of the one before it.
 
 Every `every` steps of the optimizer, each layer drops the least of its weights and grows as many others, within its
-pattern: kept = pattern.mask(drop score, count − moved), then mask = pattern.mask(∞ where kept, else grow score, count).
+pattern: kept = pattern.survivors(drop score, count − moved), mask = pattern.mask(∞ where kept, else grow score, count).
 A layer that is frozen drops and grows nothing.
 """
 
@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from gossamer.errors import InputError
-from gossamer.masking import Masking, distributed
+from gossamer.masking import Masking
 from gossamer.patterns import FanIn, best, best_of_rows
+from gossamer.processes import averaged
 from gossamer.schedules import Schedule, cosine
 from gossamer.schedules import schedule as find_schedule
 
@@ -63,26 +64,33 @@ class SET:
         if not skipped:
             self.observe()
         if moves:
-            self.masking.update(self.moved())
+            self.masking.update(self.moved(), self.masking.counts)
         self._collect()
         return moves
 
     def moved(self) -> dict[str, Tensor]:
         """The masks after this update, by parameter name."""
         counts = self.counts()
-        return {name: self.move(name, counts[name]) for name in self.masking.parts}
+        return {name: self.move(name, counts[name]) for name in self.masking.parts if self.moves(name)}
+
+    def moves(self, name: str) -> bool:
+        """Whether a layer's topology may move: not while it is frozen."""
+        return self.masking.parts[name].parameter.requires_grad
 
     def move(self, name: str, count: int) -> Tensor:
         """One layer's new mask of `count` weights."""
         mask, pattern = self.masking.parts[name].mask, self.masking.pattern
         moving = self.moving(name, count)
         drop = torch.where(mask, self.drop_scores(name), -torch.inf)
-        kept = pattern.mask(drop, min(count - moving, int(mask.count_nonzero()))) & mask
-        return pattern.mask(torch.where(kept, torch.inf, self.grow_scores(name)), count) if moving else kept
+        left = min(count - moving, int(mask.count_nonzero()))
+        if not moving:
+            return pattern.mask(drop, left) & mask
+        kept = pattern.survivors(drop, left) & mask
+        return pattern.mask(torch.where(kept, torch.inf, self.grow_scores(name)), count)
 
     def moving(self, name: str, count: int) -> int:
         """How many of a layer's `count` weights move."""
-        return round(self.moving_share() * count) if self.masking.parts[name].parameter.requires_grad else 0
+        return round(self.moving_share() * count) if self.moves(name) else 0
 
     def moving_share(self) -> float:
         """The drop fraction now, decayed by a cosine (Evci et al. 2020)."""
@@ -110,6 +118,8 @@ class SET:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
+        if not state or state.keys() != self.state_dict().keys():
+            raise InputError(f"the state is not that of {type(self).__name__}; make the method that was saved.")
         if (state["generator"] is None) != (self.generator is None):
             raise InputError("the saved method and this one differ in having a generator; make it with the same ones.")
         self.seen = state["seen"]
@@ -143,14 +153,6 @@ class RigL(SET):
                 f"{name} got no gradient in the step before this update; exclude it or use it in the loss."
             )
         return averaged(gradient)
-
-
-def averaged(tensor: Tensor) -> Tensor:
-    """The mean of a tensor over the processes, so that every rank grows the same weights."""
-    if distributed():
-        torch.distributed.all_reduce(tensor := tensor.clone())
-        tensor /= torch.distributed.get_world_size()
-    return tensor
 
 
 class SNFS(RigL):
@@ -211,9 +213,9 @@ class SNFS(RigL):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """With the averages, on the weights' devices."""
+        super().load_state_dict(state)
         parts, averages = self.masking.parts, state["averages"]
         self.averages = {name: a.to(parts[name].parameter.device, copy=True) for name, a in averages.items()}
-        super().load_state_dict(state)
 
 
 def share(
@@ -275,7 +277,7 @@ class GraNet(RigL):
         progress = min(1.0, self.seen / last)
         done = self.schedule(progress) if progress < 1 else 1.0
         now = self.initial + (self.sparsity - self.initial) * done if done < 1 else self.sparsity
-        magnitudes = {name: part.weight.abs() for name, part in self.masking.parts.items()}
+        magnitudes = {name: part.weight.abs() for name, part in self.masking.parts.items() if self.moves(name)}
         self.masking.counts = self.masking.distribute(now, self.masking.alive(magnitudes))
         return self.masking.counts
 
@@ -285,8 +287,8 @@ class GraNet(RigL):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """With the sparsity it started from."""
-        self.initial = state["initial"]
         super().load_state_dict(state)
+        self.initial = state["initial"]
 
 
 class GMP(GraNet):
@@ -328,7 +330,7 @@ class SRigL(RigL):
         gradient = self.grow_scores(name).flatten(1)
         kept = best(magnitude, min(count - moving, int(mask.count_nonzero()))) & mask
         salient = (kept | best(gradient.masked_fill(mask, -torch.inf), moving)).sum(1)
-        enough = max(1.0, self.ablation * count / int(mask.any(1).sum()))
+        enough = self.ablation * count / int(mask.any(1).sum())
         active = rows if name == self.masking.layers[-1].parameter else int((salient >= enough).sum())
         active = max(1, active, math.ceil(count / columns))
         fan_in = max(1, min(columns, round(count / active)))

@@ -1,16 +1,20 @@
 """Layers: which weights of a model can be sparse, and which of them stay dense and why."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from gossamer.errors import InputError
 from gossamer.patterns import Channel, Pattern
 from gossamer.weights import stores_sparsely
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -34,7 +38,7 @@ def weights_of(module: nn.Module) -> list[str]:
         return [name for name in names if getattr(module, name) is not None]
     if stores_sparsely(module):
         return ["weight"]
-    if isinstance(module, nn.RNNBase):
+    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
         return [name for name, _ in module.named_parameters(recurse=False) if name.startswith("weight_")]
     return []
 
@@ -87,3 +91,21 @@ def find_layers(
             names = ", ".join(layer.module or "(the model itself)" for layer in found) or "none"
             raise InputError(f"the glob {glob!r} matches no layer that can be sparse; the layers are: {names}.")
     return found
+
+
+def table(
+    layers: Iterable[Layer], pattern: Pattern, counts: Mapping[str, int], masks: Mapping[str, Tensor]
+) -> "Table":
+    """A row a layer: its name, shape, pattern, and the sparsity asked and measured, or why it stays dense."""
+    from rich.table import Table
+
+    shown = Table("layer", "shape", "pattern", "asked", "measured")
+    for layer in layers:
+        shape = " × ".join(map(str, layer.shape))
+        if layer.kept_dense:
+            shown.add_row(layer.parameter, shape, f"dense: {layer.kept_dense}", "", "")
+            continue
+        mask = masks[layer.parameter]
+        asked, measured = (1 - n / mask.numel() for n in (counts[layer.parameter], int(mask.count_nonzero())))
+        shown.add_row(layer.parameter, shape, str(pattern), f"{asked:.2%}", f"{measured:.2%}")
+    return shown

@@ -6,9 +6,11 @@ from typing import Any
 
 from torch import nn
 
+from gossamer.distributions import distribution as find_distribution
 from gossamer.errors import InputError
-from gossamer.masking import Masking, sparsify
+from gossamer.masking import Masking, check_sparsity, sparsify
 from gossamer.scores import Score
+from gossamer.scores import score as find_score
 
 
 def find_ticket(
@@ -34,7 +36,14 @@ def find_ticket(
     """
     if rounds < 1:
         raise InputError(f"rounds is {rounds}; a ticket needs at least one round of training and pruning.")
-    masking = sparsify(model, 0.0, distribution=distribution, **options)
+    check_sparsity(sparsity)
+    find_score(score)
+    pattern = options.get("pattern")
+    if pattern is not None and pattern.density is not None:
+        raise InputError(f"{pattern} has one sparsity only, and a ticket starts dense; choose another pattern.")
+    masking = sparsify(model, 0.0, **options)
+    masking.distribution = find_distribution(distribution)
+    masking.distribute(sparsity, {name: weight.detach() for name, weight in masking.weights.items()})  # or be refused
     if warm_up:
         warm_up(masking)
     start = copy.deepcopy(model.state_dict())

@@ -4,6 +4,7 @@ import io
 import math
 import weakref
 from collections.abc import Iterable, Mapping
+from numbers import Real
 from typing import Any
 
 import torch
@@ -12,8 +13,9 @@ from torch import Tensor, nn
 from gossamer.distributions import Distribution
 from gossamer.distributions import distribution as find_distribution
 from gossamer.errors import InputError
-from gossamer.layers import Layer, find_layers
+from gossamer.layers import Layer, find_layers, table
 from gossamer.patterns import Pattern, Unstructured
+from gossamer.processes import of_first_rank
 from gossamer.scores import Score
 from gossamer.scores import score as find_score
 from gossamer.weights import Masked, Stored, moments, stores_sparsely
@@ -50,7 +52,7 @@ class Masking:
 
     @property
     def masks(self) -> dict[str, Tensor]:
-        """The masks by parameter name: boolean tensors, true where a weight is alive.
+        """The masks by parameter name: boolean tensors, true where a weight is alive; `update` moves them.
 
         Layers of sparse storage have theirs themselves (`layer.mask`).
         """
@@ -78,9 +80,15 @@ class Masking:
         return bool(self._handles) and all(self._watched[name] is p.parameter for name, p in self.parts.items())
 
     def apply(self, model: nn.Module | None = None) -> None:
-        """Zero the dead weights of the model, or of a copy of it such as an averaged one (EMA, SWA)."""
-        for part in self.parts.values():
-            part.apply(model)
+        """Zero the dead weights of the model, or of a copy of it such as an averaged one (EMA, SWA).
+
+        Raises `InputError` for a model that lacks a masked layer, such as an `AveragedModel` around the copy.
+        """
+        for name, part in self.parts.items():
+            try:
+                part.apply(model)
+            except AttributeError:
+                raise InputError(f"the model has no {name}; pass the copy itself (`average.module`).") from None
 
     def attach(self, optimizer: torch.optim.Optimizer) -> "Masking":
         """Keep gradients, weights and the optimizer's moments masked from now on; return the masking itself.
@@ -96,6 +104,12 @@ class Masking:
             raise InputError(
                 "the optimizer holds none of the masked parameters; build it on masking.model.parameters()."
             )
+        missing = [name for name, p in watched.items() if p.requires_grad and id(p) not in own]
+        if missing:
+            raise InputError(
+                f"the optimizer does not hold {missing[0]}, which is masked: give one optimizer all masked parameters, "
+                "exclude the layer, or freeze it (requires_grad_(False))."
+            )
         self.detach()
         self._optimizer, self._watched, self._moments_unknown = optimizer, watched, True
         self._handles = [
@@ -105,8 +119,7 @@ class Masking:
             *(handle for part in self.parts.values() for handle in part.watch()),
         ]
         for part in self.parts.values():
-            if distributed():
-                part.adopt(of_first_rank(part.mask))
+            part.adopt(of_first_rank(part.mask))
             part.apply()
         return self
 
@@ -119,16 +132,18 @@ class Masking:
     def to(self, model: nn.Module) -> "Masking":
         """The same masks over a copy of the model; attach it in its turn, since deepcopy drops parameter hooks."""
         twin = Masking(model, self.layers, self.pattern, self.distribution)
-        twin.update({name: part.mask for name, part in self.parts.items()})
-        twin.counts, twin.steps = dict(self.counts), self.steps
+        twin.update({name: part.mask for name, part in self.parts.items()}, self.counts)
+        twin.steps = self.steps
         return twin
 
-    def update(self, masks: Mapping[str, Tensor]) -> None:
+    def update(self, masks: Mapping[str, Tensor], counts: Mapping[str, int] | None = None) -> None:
         """Move to new masks: what dies becomes zero, its moments too; what wakes starts at zero with fresh moments.
 
         In several processes all get those of rank 0. Weights that `load_state_dict` brought since the last step are
-        masked by these masks alone, so that a model and its masks may be restored in either order.
+        masked by these masks alone, so that a model and its masks may be restored in either order. `counts` is what was
+        asked of each parameter, where the masks hold only the nearest to it; without it they are what was asked.
         """
+        masks = {name if name in self.parts else self._own(name): mask for name, mask in masks.items()}
         for name, mask in masks.items():
             if name not in self.parts or mask.shape != self.parts[name].mask.shape:
                 raise InputError(
@@ -138,7 +153,13 @@ class Masking:
         for name, mask in masks.items():
             part = self.parts[name]
             state = self._optimizer.state.get(part.parameter, {}) if self._optimizer else {}
-            part.move(of_first_rank(mask.to(part.parameter.device)) if distributed() else mask, state)
+            part.move(of_first_rank(mask.to(part.parameter.device)), state)
+        self.counts |= counts or {name: int(self.parts[name].mask.count_nonzero()) for name in masks}
+
+    def _own(self, name: str) -> str:
+        """The name that a masked parameter goes by here; tied parameters have several."""
+        known = dict(self.model.named_parameters(remove_duplicate=False))
+        return next((own for own, part in self.masked.items() if part.parameter is known.get(name)), name)
 
     def prune(self, score: str | Score, sparsity: float, generator: torch.Generator | None = None) -> None:
         """Keep the best-scored of the weights that are alive, so that the whole has `sparsity`; the dead stay dead.
@@ -146,21 +167,35 @@ class Masking:
         Random pruning after training is `prune("random", 0.9, generator)`. Raises `InputError` for a sparsity outside
         [0, 1), below the present one, or not the pattern's own.
         """
-        if not 0 <= sparsity < 1:
-            raise InputError(f"sparsity is {sparsity}; it must be in [0, 1): 0.9 removes nine weights of ten.")
+        check_sparsity(sparsity)
         density = self.pattern.density
         if density is not None and not math.isclose(density, 1 - sparsity, abs_tol=1e-9):
             raise InputError(
                 f"{self.pattern} fixes its sparsity at {1 - density:g}, but {sparsity:g} was asked; "
                 f"ask for {1 - density:g} or choose another pattern."
             )
-        scores = self.alive(find_score(score)(self.model, self.weights, generator))
+        criterion, start = find_score(score), 1 - self.sparsity
+        if criterion.iterations < 1:
+            raise InputError(f"iterations of the score is {criterion.iterations}; it must be at least 1.")
+        rounds = criterion.iterations if density is None else 1
+        for k in range(1, rounds + 1):
+            now = sparsity if k == rounds else 1 - start * ((1 - sparsity) / start) ** (k / rounds)
+            self._prune(criterion, now, generator)
+
+    def _prune(self, criterion: Score, sparsity: float, generator: torch.Generator | None) -> None:
+        """One round of `prune`."""
+        scores = self.alive(criterion(self.model, self.weights, generator))
         counts = self.distribute(sparsity, scores)
         size, kept = sum(s.numel() for s in scores.values()), sum(counts[name] for name in scores)
-        if counts == self.counts and round((1 - sparsity) * size) > kept:
-            raise InputError(f"sparsity is {sparsity}, below the present {1 - kept / size:.4g}; pruning only removes.")
-        self.counts = counts
-        self.update({name: self.pattern.mask(s, counts[name]) for name, s in scores.items()})
+        present = sum(self.counts[name] for name in scores)
+        if kept == sum(int(self.masks[name].count_nonzero()) for name in scores):
+            if round((1 - sparsity) * size) > present:
+                raise InputError(
+                    f"sparsity is {sparsity}, below the present {1 - present / size:.4g}; pruning only removes."
+                )
+            return
+        masks = {name: self.pattern.mask(s, counts[name]) & self.parts[name].mask for name, s in scores.items()}
+        self.update(masks, counts)
 
     def alive(self, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The scores with −inf for dead weights."""
@@ -186,13 +221,15 @@ class Masking:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` gave; the parameters must be the same."""
+        if not state or state.keys() != self.state_dict().keys():
+            raise InputError("the state is not that of a masking; pass what its state_dict() returned.")
         if set(state["counts"]) != set(self.counts):
             odd = sorted(set(state["counts"]) ^ set(self.counts))[0]
             raise InputError(
                 f"the saved masks and this model differ in {odd!r}; sparsify the model with the same options first."
             )
-        self.update(state["masks"])
-        self.counts, self.steps = dict(state["counts"]), state["steps"]
+        self.update(state["masks"], state["counts"])
+        self.steps = state["steps"]
 
     def _before_step(self, *_: Any) -> None:
         """Mask moments that came from elsewhere since the last step: their masks may have been loaded after them."""
@@ -230,23 +267,20 @@ class Masking:
     def __str__(self) -> str:
         """The table: layer, shape, pattern, asked, measured."""
         from rich.console import Console
-        from rich.table import Table
 
-        table = Table("layer", "shape", "pattern", "asked", "measured")
-        for layer in self.layers:
-            shape = " × ".join(map(str, layer.shape))
-            if layer.kept_dense:
-                table.add_row(layer.parameter, shape, f"dense: {layer.kept_dense}", "", "")
-                continue
-            mask = self.parts[layer.parameter].mask
-            asked, measured = (1 - n / mask.numel() for n in (self.counts[layer.parameter], int(mask.count_nonzero())))
-            table.add_row(layer.parameter, shape, str(self.pattern), f"{asked:.2%}", f"{measured:.2%}")
-        table.caption = f"sparsity {self.sparsity:.2%} of the masked weights" + (
+        shown = table(self.layers, self.pattern, self.counts, {name: part.mask for name, part in self.parts.items()})
+        shown.caption = f"sparsity {self.sparsity:.2%} of the masked weights" + (
             "" if self.attached else "; not attached: training will fill the zeros (call attach(optimizer))"
         )
         text = io.StringIO()
-        Console(file=text, width=140).print(table)
+        Console(file=text, width=140).print(shown)
         return text.getvalue()
+
+
+def check_sparsity(sparsity: float) -> None:
+    """Raise `InputError` for what is no sparsity."""
+    if isinstance(sparsity, bool) or not isinstance(sparsity, Real) or not 0 <= sparsity < 1:
+        raise InputError(f"sparsity is {sparsity!r}; it must be in [0, 1): 0.9 removes nine weights of ten.")
 
 
 class _Remask:
@@ -264,18 +298,6 @@ class _Remask:
         return _Remask, ()
 
 
-def distributed() -> bool:
-    """Whether several processes train together."""
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
-
-
-def of_first_rank(mask: Tensor) -> Tensor:
-    """The mask that rank 0 has."""
-    mask = mask.to(torch.bool, copy=True, memory_format=torch.contiguous_format)
-    torch.distributed.broadcast(mask, src=0)
-    return mask
-
-
 def sparsify(
     model: nn.Module,
     sparsity: float,
@@ -288,6 +310,8 @@ def sparsify(
     generator: torch.Generator | None = None,
 ) -> Masking:
     """Make `model` sparse in place and return its masking.
+
+    What can be sparse are the weights of Linear, convolutions, MultiheadAttention and recurrent modules.
 
     `sparsity` in [0, 1) is the share of the masked layers' weights that go, distributed over the layers by
     `distribution` and chosen by `score` under `pattern`. `include` and `exclude` are globs over module names; without
@@ -303,7 +327,8 @@ def sparsify(
         raise InputError(f"pattern is {pattern!r}; pass a pattern object such as gossamer.Block(4, 1).")
     if pattern.density is not None and isinstance(distribution, Mapping):
         raise InputError(f"{pattern} has one sparsity only, not one per layer; exclude the layers that stay dense.")
-    layers = find_layers(model, None if include is None else tuple(include), tuple(exclude), pattern)
+    included, excluded = ((globs,) if isinstance(globs, str) else globs for globs in (include, exclude))
+    layers = find_layers(model, None if included is None else tuple(included), tuple(excluded or ()), pattern)
     masked = [layer for layer in layers if not layer.kept_dense]
     if not masked:
         raise InputError("no layer of the model can be sparse; include=('*',) takes what is kept dense by default.")
@@ -313,8 +338,5 @@ def sparsify(
         except InputError as error:
             raise InputError(f"{layer.parameter}: {error}") from None
     masking = Masking(model, layers, pattern, find_distribution(distribution))
-    criterion = find_score(score)
-    rounds = criterion.iterations if pattern.density is None else 1
-    for k in range(1, rounds + 1):
-        masking.prune(criterion, sparsity if k == rounds else 1 - (1 - sparsity) ** (k / rounds), generator)
+    masking.prune(score, sparsity, generator)
     return masking

@@ -74,6 +74,10 @@ class Pattern:
         matrix = scores.flatten(1).to(torch.promote_types(scores.dtype, torch.float32))
         return self._mask(matrix, count).reshape(scores.shape)
 
+    def survivors(self, scores: Tensor, count: int) -> Tensor:
+        """The mask of the `count` weights that outlive a drop, before others grow in their stead and `mask` holds."""
+        return self.mask(scores, count)
+
     def _mask(self, scores: Tensor, count: int) -> Tensor:
         raise NotImplementedError
 
@@ -123,8 +127,8 @@ class NofM(Pattern):
 class Block(Pattern):
     """Blocks of `out` rows by `in_` columns live and die together, scored by their mean; the last may be ragged.
 
-    The count is exact where blocks add up to it, and otherwise off by less than a block. For a convolution the columns
-    are kernel positions: in `Block(4, 1)` four neighbouring output channels share one input position.
+    The count is the nearest that whole blocks give, and where some are ragged off by less than a block. For a
+    convolution the columns are kernel positions: in `Block(4, 1)` four neighbouring output channels share one.
     """
 
     out: int
@@ -147,7 +151,10 @@ class Block(Pattern):
 
 @dataclass(frozen=True)
 class Channel(Pattern):
-    """Whole output channels, or neurons, scored by their mean (Li et al. 2017); at least one stays."""
+    """Whole output channels, or neurons, scored by their mean (Li et al. 2017); at least one stays.
+
+    `sparsify` keeps the last layer dense, whose channels are classes; exclude further heads, such as auxiliary ones.
+    """
 
     def _mask(self, scores: Tensor, count: int) -> Tensor:
         sizes = torch.full((len(scores),), scores.shape[1], device=scores.device)
@@ -156,10 +163,19 @@ class Channel(Pattern):
 
 @dataclass(frozen=True)
 class FanIn(Pattern):
-    """Constant fan-in: every output neuron keeps equally many inputs, at least one (Lasby et al. 2023)."""
+    """Constant fan-in: every output neuron keeps equally many inputs, at least one (Lasby et al. 2023).
+
+    A neuron that is dead, all its scores −inf, stays dead.
+    """
+
+    def survivors(self, scores: Tensor, count: int) -> Tensor:
+        """The best of the whole layer: its neurons are filled up again by what grows."""
+        return Unstructured().mask(scores, count)
 
     def _mask(self, scores: Tensor, count: int) -> Tensor:
-        return best_of_rows(scores, max(1, round(count / len(scores))))
+        alive = (scores > -torch.inf).any(1)
+        fan_in = max(1, round(count / max(1, int(alive.count_nonzero()))))
+        return best_of_rows(scores, fan_in) & alive[:, None]
 
 
 def nearest_units(scores: Tensor, sizes: Tensor, count: int) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gossamer.errors import InputError
 
@@ -178,9 +179,9 @@ class Movement(FromGradients):
 
 @dataclass(frozen=True)
 class GraSP(Score):
-    """−w · (H g): keeps the weights whose removal would most reduce the gradient's norm (Wang et al. 2020).
+    """w · (H g), what the weight's removal would take from the gradient's norm (Wang et al. 2020).
 
-    The paper removes the highest of −w · Hg; so the score, which keeps the highest, is its negative, w · Hg.
+    The paper removes the highest of −w · Hg; the score, whose highest are kept, is the negative of that.
     """
 
     batches: Iterable[Any]
@@ -192,7 +193,7 @@ class GraSP(Score):
         batches = list(self.batches)
         if not batches:
             raise InputError("GraSP got no batches; pass a list of them (a used-up iterator is empty).")
-        with evaluating(model, weights):
+        with evaluating(model, weights), sdpa_kernel(SDPBackend.MATH):  # the fast kernels have no second derivative
             mean = {name: torch.zeros_like(w) for name, w in weights.items()}
             products = {name: torch.zeros_like(w) for name, w in weights.items()}
             for batch in batches:
@@ -220,11 +221,16 @@ class SynFlow(Score):
 
     def __call__(self, model: nn.Module, weights: Weights, generator: torch.Generator | None) -> dict[str, Tensor]:
         """Synaptic flow of each weight, in float64 so that deep networks do not overflow."""
-        state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-        linear = {
-            name: t.detach().abs().double().requires_grad_(name in weights) if t.is_floating_point() else t
-            for name, t in state.items()
+        state = {  # with duplicates: a tied weight has several names, and may be known here by any
+            **dict(model.named_parameters(remove_duplicate=False)),
+            **dict(model.named_buffers(remove_duplicate=False)),
         }
+        asked = {id(w) for w in weights.values()}
+        twins = {
+            id(t): t.detach().abs().double().requires_grad_(id(t) in asked) if t.is_floating_point() else t
+            for t in state.values()
+        }
+        linear = {name: twins[id(t)] for name, t in state.items()}
         ones = torch.ones_like(self.example[:1], dtype=torch.float64)
         with evaluating(model, weights):
             flow = torch.func.functional_call(model, linear, (ones,)).sum()
@@ -288,6 +294,8 @@ SCORES: dict[str, Score] = {"magnitude": Magnitude(), "random": Random()}
 def score(name: str | Score) -> Score:
     """The score of that name, or the object itself."""
     if not isinstance(name, str):
+        if isinstance(name, type) or not hasattr(name, "iterations"):
+            raise InputError(f"score is {name!r}; pass a name, or a score object such as gossamer.SNIP(batches, loss).")
         return name
     if name not in SCORES:
         raise InputError(

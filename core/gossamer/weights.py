@@ -21,6 +21,7 @@ class Masked:
         self._factor: Tensor | None = None
         self.collecting = False
         self.gradient: Tensor | None = None
+        self._summed: Tensor | None = None
         self._loaded: Tensor | None = None
 
     @property
@@ -66,9 +67,9 @@ class Masked:
 
         Weights that `loaded` has set aside since the last step are masked by the new mask alone.
         """
-        self.adopt(mask)
         if self._loaded is not None:
-            self.parameter.copy_(self._loaded)
+            self.parameter.copy_(torch.where(self.mask, self.parameter, self._loaded))
+        self.adopt(mask)
         self._loaded = None
         for value in (self.parameter, *moments(state, self.parameter)):
             self.keep(value)
@@ -80,6 +81,11 @@ class Masked:
         self._loaded = self.parameter.detach().clone() if outside.any() else None
         self.apply()
 
+    def fits(self, mask: Tensor) -> bool:
+        """Whether the weights, as `load_state_dict` brought them, are zero outside a mask."""
+        weights = self.weight if self._loaded is None else self._loaded
+        return not weights[~mask.to(weights.device)].any()
+
     def stepped(self) -> None:
         """Keep the mask after an optimizer's step."""
         self._loaded = None
@@ -87,7 +93,7 @@ class Masked:
 
     def collect(self, wanted: bool) -> None:
         """Keep the dense gradient of the step to come in `gradient`, or keep none."""
-        self.collecting, self.gradient = wanted, None
+        self.collecting, self.gradient, self._summed = wanted, None, None
 
     def watch(self) -> list[Any]:
         """Mask the gradient as it arrives, also once a frozen parameter thaws; return the hooks' handles."""
@@ -107,10 +113,10 @@ class Masked:
             return
         mask = self.mask
         outside = gradient.detach().masked_fill(mask, 0)
-        if self.gradient is not None:  # a further micro-batch of the same step
+        if self.gradient is not None and gradient is self._summed:  # a further micro-batch of the same step
             outside += self.gradient.masked_fill(mask, 0)
         self.keep(gradient)
-        self.gradient = outside + gradient
+        self.gradient, self._summed = outside + gradient, gradient
 
 
 class Stored:

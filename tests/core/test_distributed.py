@@ -89,8 +89,9 @@ def train(name, rank, ranks, steps=12):
         optimizer.step()
         method.step()
         optimizer.zero_grad()
-        for part in masking.parts.values():
-            assert not part.weight[~part.mask].any()
+        for part in masking.masked.values():
+            moment = optimizer.state[part.parameter]["momentum_buffer"]
+            assert not any(tensor[~part.mask].any() for tensor in (part.weight, moment))
         history.append(snapshot(masking))
     return torch.stack(history), torch.cat([p.detach().flatten() for p in model.parameters()])
 
@@ -117,7 +118,7 @@ for order in (
     resume(rank, order.split())
 distributed.destroy_process_group()
 if rank == 0:
-    for name in ("RigL", "GraNet", "SRigL", "stored"):
+    for name in ("RigL", "SNFS", "GraNet", "SRigL", "stored"):
         results[name]["alone"], _ = train(name, 0, 1)
     torch.save(results, sys.argv[1])
 """
@@ -148,6 +149,6 @@ def test_ranks_with_different_seeds_hold_the_same_masks_at_every_step(results, n
         assert len(set(masks.sum(1).tolist())) == 1
 
 
-@pytest.mark.parametrize("name", ["RigL", "GraNet", "SRigL", "stored"])
+@pytest.mark.parametrize("name", ["RigL", "SNFS", "GraNet", "SRigL", "stored"])
 def test_two_processes_grow_what_one_with_both_halves_of_the_batch_grows(results, name: str) -> None:
     assert torch.equal(results[name]["masks"], results[name]["alone"])

@@ -274,12 +274,17 @@ def test_gradual_pruning_keeps_to_its_schedule_and_ends_at_its_target(kind, dist
 
 
 def test_gradual_pruning_over_a_thousand_steps_and_blocks_and_fan_in() -> None:
-    for pattern in (gs.Unstructured(), gs.Block(4, 1), gs.FanIn()):
+    for pattern, kind in (
+        (gs.Unstructured(), gs.GraNet),
+        (gs.Unstructured(), gs.GMP),
+        (gs.Block(4, 1), gs.GraNet),
+        (gs.FanIn(), gs.GraNet),
+    ):
         model = network()
         masking = gs.sparsify(model, 0.5, pattern=pattern, distribution="uniform")
         optimizer = torch.optim.SGD(model.parameters(), **SGD)
         masking.attach(optimizer)
-        method = gs.GraNet(masking, 0.75, every=10, until=1000)
+        method = kind(masking, 0.75, every=10, until=1000)
         for k in range(1000):
             train(model, optimizer, k)
             method.step()
@@ -364,6 +369,50 @@ def test_srigl_ablates_over_a_thousand_steps_at_the_sparsity_asked() -> None:
             assert abs(int(mask.sum()) - masking.counts[name]) * 2 <= int(mask.any(1).sum())
     assert abs(masking.sparsity - 0.9) * size <= 24
     assert sum(int((~mask.any(1)).sum()) for mask in masking.masks.values()) > 0
+
+
+def test_srigl_without_ablation_keeps_every_neuron() -> None:
+    model = network()
+    masking = gs.sparsify(model, 0.95, pattern=gs.FanIn())
+    optimizer = torch.optim.SGD(model.parameters(), **SGD)
+    masking.attach(optimizer)
+    method = gs.SRigL(masking, every=1, until=50, ablation=0.0)
+    for k in range(50):
+        train(model, optimizer, k)
+        method.step()
+    assert all(mask.any(1).all() for mask in masking.masks.values())
+
+
+@pytest.mark.parametrize("fan_in", [1, 2, 5])
+def test_within_constant_fan_in_as_many_weights_move_as_the_cosine_says(fan_in: int) -> None:
+    model = nn.Sequential(nn.Linear(20, 50))
+    masking = gs.sparsify(model, 1 - fan_in / 20, pattern=gs.FanIn(), score="random")
+    masking.attach(torch.optim.SGD(model.parameters(), lr=0.1))
+    method = gs.SET(masking, every=1, until=10, generator=torch.Generator().manual_seed(0))
+    for k in range(1, 10):
+        method.seen = k
+        kept = masking.pattern.survivors(
+            torch.where(masking.masks["0.weight"], model[0].weight.detach().abs(), -torch.inf),
+            50 * fan_in - method.moving("0.weight", 50 * fan_in),
+        )
+        assert int(kept.sum()) == 50 * fan_in - round(0.3 * (1 + math.cos(math.pi * k / 10)) / 2 * 50 * fan_in)
+        mask = method.move("0.weight", 50 * fan_in)
+        assert mask.sum(1).tolist() == [fan_in] * 50
+        assert mask[kept].all()
+
+
+def test_gradual_pruning_leaves_a_frozen_layer_alone() -> None:
+    model = network()
+    masking = gs.sparsify(model, 0.0)
+    model[0].weight.requires_grad_(False)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    masking.attach(optimizer)
+    method = gs.GMP(masking, 0.9, every=1, until=10)
+    for k in range(10):
+        train(model, optimizer, k)
+        method.step()
+    assert masking.masks["0.weight"].all()
+    assert int(masking.masks["2.weight"].sum()) == masking.counts["2.weight"] == round(0.1 * 192)
 
 
 def test_a_method_goes_on_from_its_state() -> None:
@@ -506,6 +555,8 @@ def masked(sparsity: float = 0.5, **options) -> gs.Masking:
         (lambda: gs.SRigL(masked(pattern=gs.FanIn()), until=9, ablation=2.0), "ablation is 2.0"),
         (lambda: gs.SET(masked(), until=9).load_state_dict({"seen": 1, "generator": torch.ones(1)}), "a generator"),
         (lambda: gs.SET(masked(), until=9).step(), "not attached to an optimizer"),
+        (lambda: gs.GMP(masked(), 0.9, until=900).load_state_dict({"seen": 1, "generator": None}), "not that of GMP"),
+        (lambda: gs.SET(masked(), until=9).load_state_dict(None), "not that of SET"),
     ],
 )
 def test_what_cannot_be_is_named(make, message: str) -> None:

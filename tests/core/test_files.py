@@ -606,3 +606,11 @@ def test_mutated_files_never_pass():
         "sealed header",
         "sealed parts",
     }
+
+
+def test_an_expanded_tensor_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    model = nn.Linear(3, 2)
+    model.register_buffer("scale", torch.ones(1).expand(4))
+    with pytest.raises(gossamer.InputError, match="scale is an expanded tensor"):
+        files.save(model, tmp_path / "model")
+    assert not list(tmp_path.iterdir())

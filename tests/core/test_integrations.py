@@ -27,7 +27,9 @@ class TestLightning:
         "ignore:Checkpoint directory .* exists and is not empty",
     )
 
-    def fit(self, folder: Path, method: str, steps: int, resume: Path | None = None, rows: int = 4, **options):
+    def fit(
+        self, folder: Path, method: str, steps: int, resume: Path | None = None, rows: int = 4, manual=False, **options
+    ):
         """One batch makes an epoch, for Lightning goes on with the first batch where it left off within an epoch."""
         lightning = pytest.importorskip("lightning.pytorch", reason="lightning is not installed")
         from lightning.pytorch.callbacks import ModelCheckpoint
@@ -39,10 +41,18 @@ class TestLightning:
                 super().__init__()
                 torch.manual_seed(0)
                 self.network = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 4))
-                self.norms: list[float] = []
+
+                self.automatic_optimization = not manual
 
             def training_step(self, batch, index):
-                return (self.network(batch[0]) - 1).square().mean()
+                loss = (self.network(batch[0]) - 1).square().mean()
+                if manual:
+                    optimizer = self.optimizers()
+                    for _ in range(2):
+                        optimizer.zero_grad()
+                        self.manual_backward((self.network(batch[0]) - 1).square().mean())
+                        optimizer.step()
+                return loss
 
             def on_before_optimizer_step(self, optimizer):
                 for name, part in masking.parts.items():
@@ -74,7 +84,7 @@ class TestLightning:
         whole, masks, _ = self.fit(tmp_path, method, 9)
         assert masks.steps == 9
         assert masks.sparsity == pytest.approx(0.9 if method == "granet" else 0.7, abs=0.01)
-        assert all(torch.equal(p.weight != 0, p.mask) or method == "rigl" for p in masks.parts.values())
+        assert all(not part.weight[~part.mask].any() for part in masks.parts.values())
         resumed, others, _ = self.fit(tmp_path, method, 9, resume=tmp_path / "step=3.ckpt")
         assert same(resumed.state_dict(), whole.state_dict())
         assert same(others.masks, masks.masks)
@@ -84,6 +94,19 @@ class TestLightning:
         _, masking, trainer = self.fit(tmp_path, "rigl", 4, rows=16, accumulate_grad_batches=2)
         assert masking.steps == trainer.global_step == 4
         assert masking.sparsity == pytest.approx(0.7, abs=0.01)
+
+    def test_every_step_of_manual_optimization_counts(self, tmp_path: Path, monkeypatch) -> None:
+        moved = []
+
+        class Told(gs.RigL):
+            def moved(self):
+                moved.append(self.seen)
+                return super().moved()
+
+        monkeypatch.setitem(METHODS, "told", lambda masking: Told(masking, every=3, until=99))
+        _, masking, trainer = self.fit(tmp_path, "told", 6, rows=12, manual=True)
+        assert masking.steps == trainer.global_step == 6
+        assert moved == [3, 6]
 
     def test_a_masking_of_another_module_is_told(self, tmp_path: Path) -> None:
         lightning = pytest.importorskip("lightning.pytorch", reason="lightning is not installed")
@@ -178,13 +201,24 @@ class TestTransformers:
         _, masking, trainer = self.fit(tmp_path, "rigl", 4, gradient_accumulation_steps=2)
         assert masking.steps == trainer.state.global_step == 4
 
+    def test_masks_of_another_run_are_refused(self, tmp_path: Path) -> None:
+        _, one, _ = self.fit(tmp_path / "one", "none", 3)
+        with pytest.raises(gs.InputError, match="cannot be read"):
+            self.fit(tmp_path / "none", "none", 6, resume=tmp_path / "one" / "checkpoint-3")
+        self.fit(tmp_path / "other", "granet", 3)  # its masks are others by now
+        with pytest.raises(gs.InputError, match="are not those of the weights"):
+            self.fit(tmp_path / "other", "none", 6, resume=tmp_path / "one" / "checkpoint-3")
+        named = {"resume_from_checkpoint": str(tmp_path / "one" / "checkpoint-3")}
+        _, masking, _ = self.fit(tmp_path / "other", "none", 6, resume=tmp_path / "one" / "checkpoint-3", **named)
+        assert same(masking.masks, one.masks)
+
     def test_the_best_model_comes_back_with_its_own_masks(self, tmp_path: Path) -> None:
         options = {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 3, "greater_is_better": True}
         model, masking, trainer = self.fit(tmp_path, "granet", 9, metric_for_best_model="loss", **options)
         best = Path(trainer.state.best_model_checkpoint)
         assert best.name == "checkpoint-3"  # the highest loss
         assert masking.sparsity < 0.89
-        assert all(torch.equal(part.weight != 0, part.mask) or part.mask.sum() > 0 for part in masking.parts.values())
+        assert all(not part.weight[~part.mask].any() for part in masking.parts.values())
         from safetensors.torch import load_file
 
         saved = load_file(best / "model.safetensors")

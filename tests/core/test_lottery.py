@@ -62,7 +62,29 @@ def test_options_are_those_of_sparsify() -> None:
 def test_what_cannot_be_is_named() -> None:
     with pytest.raises(gs.InputError, match="rounds is 0"):
         find_ticket(network(), 0.5, Training(1), rounds=0)
-    with pytest.raises(gs.InputError, match="fixes its sparsity"):
+    with pytest.raises(gs.InputError, match="a ticket starts dense"):
         find_ticket(network(), 0.5, Training(1), rounds=1, pattern=gs.NofM(2, 4))
-    with pytest.raises(gs.InputError, match=r"sparsity is 1\.5"):
-        find_ticket(network(), 1.5, Training(1), rounds=1)
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "options", "message"),
+    [
+        (1.5, {}, r"sparsity is 1\.5"),
+        (float("nan"), {}, "sparsity is nan"),
+        ("0.9", {}, "sparsity is '0.9'"),
+        (0.5, {"score": "magnitud"}, "score is 'magnitud'"),
+        (0.5, {"distribution": {"fc": 0.5}}, "names 'fc', which matches none"),
+    ],
+)
+def test_what_cannot_be_is_named_before_anything_is_trained(sparsity, options, message: str) -> None:
+    train = Training(1)
+    with pytest.raises(gs.InputError, match=message):
+        find_ticket(network(), sparsity, train, rounds=3, **options)
+    assert not train.before
+
+
+def test_targets_per_layer_wait_for_the_first_training() -> None:
+    train = Training(2)
+    masking = find_ticket(network(), 0.5, train, rounds=2, distribution={"0": 0.75})
+    assert train.before[0]["0.weight"].all()
+    assert masking.counts == {"0.weight": 8, "3.weight": 8}

@@ -529,12 +529,93 @@ def test_parametrized_weights_are_left_alone_and_said() -> None:
         (lambda: gs.sparsify(nn.Sequential(nn.LazyLinear(3)), 0.5), "0.weight has no shape yet"),
         (lambda: gs.sparsify(network(), 0.8).prune("magnitude", 0.5), "sparsity is 0.5, below the present 0.8"),
         (lambda: gs.sparsify(network(), 0.8).prune("magnitude", 1.5), "sparsity is 1.5"),
+        (lambda: gs.sparsify(network(), 0.8, pattern=gs.Block(3, 1)).prune("magnitude", 0.5), "below the present 0.8"),
+        (lambda: gs.sparsify(network(), "0.8"), "sparsity is '0.8'"),
+        (lambda: gs.sparsify(network(), 0.8, score=gs.SynFlow(torch.ones(1, 8), iterations=0)), "iterations .* is 0"),
+        (lambda: gs.sparsify(network(), 0.5, exclude="fc"), "glob 'fc' matches no layer"),
+        (lambda: gs.sparsify(network(), 0.5).load_state_dict({}), "not that of a masking"),
+        (lambda: gs.sparsify(model := network(), 0.5).apply(AveragedModel(model)), r"average\.module"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Lazy modules are a new feature:UserWarning")
 def test_what_cannot_be_is_named(make, message: str) -> None:
     with pytest.raises(gs.InputError, match=message):
         make()
+
+
+def test_pruning_with_a_score_of_iterations_takes_them_all() -> None:
+    start, flow = network(), gs.SynFlow(torch.ones(1, 8), iterations=20)
+    at_once = gs.sparsify(copy.deepcopy(start), 0.95, score=flow, distribution="global")
+    later = gs.sparsify(copy.deepcopy(start), 0.0, distribution="global")
+    later.prune(flow, 0.95)
+    assert all(torch.equal(later.masks[name], mask) for name, mask in at_once.masks.items())
+
+
+def test_new_masks_are_what_is_asked_from_then_on() -> None:
+    model = network()
+    masking, sparser = gs.sparsify(model, 0.5), gs.sparsify(network(), 0.9)
+    masking.update(sparser.masks)
+    assert masking.counts == sparser.counts
+    assert str(masking).count("92.19%") == 2
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    method = gs.SET(masking.attach(optimizer), every=1, until=9)
+    step(model, optimizer, 0)
+    assert method.step()
+    assert masking.sparsity == sparser.sparsity
+
+
+def test_an_optimizer_that_lacks_a_masked_layer_is_refused() -> None:
+    model = network()
+    masking = gs.sparsify(model, 0.5)
+    with pytest.raises(gs.InputError, match=r"does not hold 2\.weight, which is masked"):
+        masking.attach(torch.optim.SGD(model[0].parameters(), lr=0.1))
+    model[2].requires_grad_(False)
+    assert masking.attach(torch.optim.SGD(model[0].parameters(), lr=0.1)).attached
+
+
+def test_pruning_wakes_no_neuron_that_is_dead() -> None:
+    model = network()
+    masking = gs.sparsify(model, 0.5, pattern=gs.FanIn())
+    mask = masking.masks["0.weight"].clone()
+    mask[:4] = False
+    masking.update({"0.weight": mask})
+    masking.prune("magnitude", 0.75)
+    assert not masking.masks["0.weight"][:4].any()
+    assert not (masking.masks["0.weight"] & ~mask).any()
+    assert len(set(masking.masks["0.weight"][4:].sum(1).tolist())) == 1
+
+
+def test_weights_edited_after_loading_stay_edited() -> None:
+    model = network()
+    masking = gs.sparsify(model, 0.5)
+    model.load_state_dict(network().state_dict())
+    with torch.no_grad():
+        model[0].weight.mul_(2)
+    masking.prune("magnitude", 0.75)
+    assert torch.equal(model[0].weight, 2 * network()[0].weight * masking.masks["0.weight"])
+
+
+def test_a_batch_that_was_dropped_leaves_nothing_behind() -> None:
+    model = network()
+    masking = gs.sparsify(model, 0.5)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    method = gs.RigL(masking.attach(optimizer), every=1, until=9)
+    (model(torch.ones(2, 8)) * torch.nan).sum().backward()
+    step(model, optimizer, 0)  # zeroes the gradients first
+    assert all(part.gradient is not None and part.gradient.isfinite().all() for part in masking.masked.values())
+    assert method.step()
+
+
+def test_masks_of_a_file_find_a_tied_weight_by_its_other_name(tmp_path) -> None:
+    model = nn.Sequential(nn.Embedding(8, 4), nn.Linear(4, 8, bias=False))
+    model[1].weight = model[0].weight
+    masking = gs.sparsify(model, 0.5)
+    gs.save(model, tmp_path / "model", masks=masking.masks)
+    assert list(masking.masks) == ["1.weight"]
+    masks = gs.load(tmp_path / "model", model)
+    assert list(masks) == ["0.weight"]
+    masking.update(masks)
+    assert torch.equal(masking.masks["1.weight"], masks["0.weight"])
 
 
 def test_sparsity_zero_leaves_everything() -> None:

@@ -253,6 +253,7 @@ def test_scores_leave_the_model_as_it_was() -> None:
         (lambda: gs.Taylor([(X * torch.nan, Y)], squared), "Taylor gives scores of 0.weight that are not finite"),
         (lambda: gs.SNIP(BATCHES, lambda model, batch: batch[0].sum().requires_grad_()), "does not depend on 0.weight"),
         (lambda: "importance", "score is 'importance'; choose 'magnitude' or 'random'"),
+        (lambda: gs.SNIP, "pass a name, or a score object"),
     ],
 )
 def test_what_cannot_be_is_named(criterion, message: str) -> None:
@@ -263,3 +264,20 @@ def test_what_cannot_be_is_named(criterion, message: str) -> None:
 def test_wanda_refuses_weights_whose_inputs_it_cannot_see() -> None:
     with pytest.raises(gs.InputError, match="knows no inputs of weight_hh_l0 in a GRU"):
         scored(gs.Wanda([torch.ones(1, 2, 3)]), nn.GRU(3, 4), "weight_hh_l0")
+
+
+def test_grasp_differentiates_attention_twice() -> None:
+    torch.manual_seed(0)
+    model = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+    x = torch.randn(4, 5, 8)
+    scores = scored(gs.GraSP([x], lambda model, batch: model(batch).square().mean()), model, "self_attn.in_proj_weight")
+    assert scores["self_attn.in_proj_weight"].any()
+
+
+def test_synflow_knows_a_tied_weight_by_any_of_its_names() -> None:
+    model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False))
+    model[1].weight = model[0].weight
+    one, other = (scored(gs.SynFlow(torch.ones(1, 3)), model, name)[name] for name in ("0.weight", "1.weight"))
+    assert torch.equal(one, other)
+    flow = model[0].weight.detach().abs().double()  # R = Σ |W| |W| 1
+    assert torch.allclose(one, flow * (flow.sum(1)[None, :] + flow.sum(0)[:, None]))

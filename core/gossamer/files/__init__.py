@@ -153,6 +153,9 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
             raise InputError(f"{name} is a {kind}. Only dense tensors of a dtype of safetensors can be in a file.")
         if tensor.is_meta or is_lazy(tensor):
             raise InputError(f"{name} has no values (a lazy or meta tensor). Run the model once, or fill it, first.")
+        axes = zip(tensor.shape, tensor.stride(), strict=True)
+        if tensor.numel() > 1 and any(size > 1 and not stride for size, stride in axes):
+            raise InputError(f"{name} is an expanded tensor, whose elements share memory. Give it its own by clone().")
     return state
 
 

@@ -21,12 +21,12 @@ class MaskingCallback(Callback):
     """Attach `masking` to the trainer's optimizer and call `method.step()` after each of its steps.
 
     Make the masking and, where the topology shall move, the method before training, also before one that resumes: masks
-    and method are restored from the checkpoint. Of several optimizers the first that holds a masked parameter counts.
+    and method are restored from the checkpoint. One of the trainer's optimizers must hold all masked parameters.
     """
 
     def __init__(self, masking: Masking, method: SET | None = None) -> None:
         self.masking, self.method = masking, method
-        self._stepping = False
+        self._handle: Any = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Attach, once the optimizers are there and restored."""
@@ -34,20 +34,20 @@ class MaskingCallback(Callback):
         for optimizer in trainer.optimizers:
             if any(id(p) in masked for group in optimizer.param_groups for p in group["params"]):
                 self.masking.attach(optimizer)
+                if self.method:
+                    self._handle = optimizer.register_step_post_hook(self._move)
                 return
         raise InputError("no optimizer of the trainer holds a masked parameter; sparsify the module that it trains.")
 
-    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
-        """Note that this batch completes a step, which accumulation may put off."""
-        self._stepping = True
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let go of the optimizer."""
+        if self._handle:
+            self._handle.remove()
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Move the topology if it is due."""
-        if self._stepping and self.method:
+    def _move(self, *_: Any) -> None:
+        """Move the topology if it is due, after each step of the optimizer, however many a batch takes."""
+        if self.method:
             self.method.step()
-        self._stepping = False
 
     def state_dict(self) -> dict[str, Any]:
         """What goes into the checkpoint."""

@@ -37,8 +37,9 @@ class MaskingCallback(TrainerCallback):
     ) -> None:
         """Restore, where training resumes, and attach."""
         if state.global_step:
-            named = args.resume_from_checkpoint
-            self._restore(Path(named or Path(args.output_dir or ".") / f"checkpoint-{state.global_step}"))
+            named = args.resume_from_checkpoint  # a path, or "True" for the last in output_dir
+            last = Path(args.output_dir or ".") / f"checkpoint-{state.global_step}"
+            self._restore(Path(named) if isinstance(named, str) and Path(named).is_dir() else last)
         self.masking.attach(optimizer)
 
     def on_optimizer_step(
@@ -62,6 +63,12 @@ class MaskingCallback(TrainerCallback):
 
     def _restore(self, folder: Path) -> None:
         kept = checkpoints.load(folder / FILE)
+        parts = self.masking.masked
+        if any(name in parts and not parts[name].fits(mask) for name, mask in kept["masking"]["masks"].items()):
+            raise InputError(
+                f"the masks in {folder / FILE} are not those of the weights that training resumes from; "
+                "name the folder of these in TrainingArguments(resume_from_checkpoint=...) too."
+            )
         self.masking.load_state_dict(kept["masking"])
         if self.method:
             self.method.load_state_dict(kept["method"])
