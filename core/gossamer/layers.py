@@ -93,9 +93,7 @@ def find_layers(
     return found
 
 
-def table(
-    layers: Iterable[Layer], pattern: Pattern, counts: Mapping[str, int], masks: Mapping[str, Tensor]
-) -> "Table":
+def table(layers: Iterable[Layer], pattern: Pattern, counts: Mapping[str, int], masks: Mapping[str, Tensor]) -> "Table":
     """A row a layer: its name, shape, pattern, and the sparsity asked and measured, or why it stays dense."""
     from rich.table import Table
 

@@ -194,7 +194,12 @@ class Masking:
                     f"sparsity is {sparsity}, below the present {1 - present / size:.4g}; pruning only removes."
                 )
             return
-        masks = {name: self.pattern.mask(s, counts[name]) & self.parts[name].mask for name, s in scores.items()}
+        masks = {}
+        for name, score in scores.items():
+            try:
+                masks[name] = self.pattern.mask(score, counts[name]) & self.parts[name].mask
+            except InputError as error:
+                raise InputError(f"{name}: {error}") from None
         self.update(masks, counts)
 
     def alive(self, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -67,9 +67,7 @@ class Pattern:
                 f"scores have shape {tuple(scores.shape)}; a pattern needs a weight of 2 or more dimensions."
             )
         if scores.numel() and scores.max().isnan():
-            raise InputError(
-                "scores hold NaN, which cannot be ranked; find the layer or batch whose loss is not finite."
-            )
+            raise InputError("the scores hold NaN, which cannot be ranked; find the batch whose loss is not finite.")
         self.check(scores.shape)
         matrix = scores.flatten(1).to(torch.promote_types(scores.dtype, torch.float32))
         return self._mask(matrix, count).reshape(scores.shape)

@@ -29,6 +29,12 @@ def network(seed: int = 0) -> nn.Sequential:
     return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
 
 
+def broken() -> nn.Sequential:
+    model = network()
+    model[2].weight.detach()[0, 0] = torch.nan
+    return model
+
+
 def step(model: nn.Module, optimizer: torch.optim.Optimizer, seed: int, inputs: int = 8) -> None:
     optimizer.zero_grad()
     x = torch.randn(6, inputs, generator=torch.Generator().manual_seed(seed))
@@ -531,6 +537,7 @@ def test_parametrized_weights_are_left_alone_and_said() -> None:
         (lambda: gs.sparsify(network(), 0.8).prune("magnitude", 1.5), "sparsity is 1.5"),
         (lambda: gs.sparsify(network(), 0.8, pattern=gs.Block(3, 1)).prune("magnitude", 0.5), "below the present 0.8"),
         (lambda: gs.sparsify(network(), "0.8"), "sparsity is '0.8'"),
+        (lambda: gs.sparsify(broken(), 0.8, distribution="uniform"), "2.weight: the scores hold NaN"),
         (lambda: gs.sparsify(network(), 0.8, score=gs.SynFlow(torch.ones(1, 8), iterations=0)), "iterations .* is 0"),
         (lambda: gs.sparsify(network(), 0.5, exclude="fc"), "glob 'fc' matches no layer"),
         (lambda: gs.sparsify(network(), 0.5).load_state_dict({}), "not that of a masking"),
