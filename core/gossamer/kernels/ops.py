@@ -112,7 +112,7 @@ def _multiply_back(gradient, x, values, positions, to_x, to_values):
     from gossamer.kernels import training
 
     back = x.new_empty(x.shape if to_x else 0)
-    grown = values.new_zeros(values.shape if to_values else 0)
+    grown = values.new_empty(values.shape if to_values else 0)
     structure = structures.of(positions, (outputs, inputs, 1, 1))
     training.multiply_back(
         structure,
@@ -144,8 +144,8 @@ def _linear_context(ctx, inputs, output):
 
 def _linear_gradient(ctx, gradient, back: Callable[..., Any] = _linear_backward):
     to_x, to_values, _, to_bias = ctx.needs_input_grad[:4]
-    x, values = back(gradient, *ctx.saved_tensors, to_x, to_values)
     bias = gradient.reshape(-1, gradient.shape[-1]).sum(0) if to_bias else None
+    x, values = back(gradient, *ctx.saved_tensors, to_x, to_values)
     return x if to_x else None, values if to_values else None, None, bias, None
 
 
@@ -153,10 +153,12 @@ _linear.register_autograd(_linear_gradient, setup_context=_linear_context)
 
 
 class _Linear(torch.autograd.Function):
-    """The operator without the dispatcher, which costs more than a small layer."""
+    """The operator without the dispatcher, which costs more than a small layer, as does `setup_context` here."""
 
-    forward = staticmethod(_multiply)
-    setup_context = staticmethod(_linear_context)
+    @staticmethod
+    def forward(ctx, *inputs):  # pyright: ignore[reportIncompatibleMethodOverride]
+        _linear_context(ctx, inputs, None)
+        return _multiply(*inputs)
 
     @staticmethod
     @once_differentiable
@@ -227,7 +229,7 @@ def _convolve_back(gradient, x, values, positions, shape, stride, padding, dilat
     from gossamer.kernels import training
 
     back = x.new_empty(x.shape if to_x else 0)
-    grown = values.new_zeros(values.shape if to_values else 0)
+    grown = values.new_empty(values.shape if to_values else 0)
     geometry = (tuple(shape), tuple(stride), tuple(padding), tuple(dilation), groups)
     training.convolve_back(
         structures.of(positions, *geometry),
@@ -282,8 +284,10 @@ _convolution.register_autograd(_convolution_gradient, setup_context=_convolution
 class _Convolution(torch.autograd.Function):
     """The operator without the dispatcher."""
 
-    forward = staticmethod(_convolve)
-    setup_context = staticmethod(_convolution_context)
+    @staticmethod
+    def forward(ctx, *inputs):  # pyright: ignore[reportIncompatibleMethodOverride]
+        _convolution_context(ctx, inputs, None)
+        return _convolve(*inputs)
 
     @staticmethod
     @once_differentiable

@@ -91,6 +91,7 @@ class _Image:
             (rows.halo + max(0, rows.split - rows.output), pitch - columns.output),
         )
         self.x, self.y = (layout.view(aligned(layout.size)) for layout in (self.inner_layout, self.outer_layout))
+        self.at_x, self.at_y = ((array.ctypes.data, array.strides[1]) for array in (self.x, self.y))
 
     @cached_property
     def forward_walk(self) -> Walk:
@@ -110,7 +111,9 @@ class _Image:
 
     @cached_property
     def gradient(self) -> np.ndarray:
-        """The gradient to x."""
+        """The gradient to x, in x's own memory unless it would fill the room that phases of unlike sizes leave zero."""
+        if self.rows.stride == self.columns.stride == 1:
+            return self.x
         return self.inner_layout.view(aligned(self.inner_layout.size))
 
     @cached_property
@@ -169,6 +172,8 @@ def convolve(structure: Structure, values, bias, x, out, threads: int = 1):
 def convolve_back(structure: Structure, values, x, gradient, to_x, to_values, threads: int = 1):
     """Set `to_x` (N, I, H, W) and `to_values` (non-zeros,), each unless None, from the gradient (N, O, OH, OW)."""
     if not len(x):
+        if to_values is not None:
+            to_values[...] = 0
         return
     size = x.shape[2:]
     rows, columns = structure.axes(size)
@@ -194,23 +199,25 @@ def multiply(structure: Structure, values, bias, x, out, threads: int = 1):
     """Set out (N, O) to x (N, I) times the transposed weight (O, I, 1, 1) with `values`, plus bias (O,) or None."""
 
     def part(image, rows):
-        _turn(x[rows], image.x)
+        _turn(x[rows], image.at_x)
         image.forward.call()
-        _turn_back(image.y, out[rows])
+        _turn_back(image.at_y, out[rows])
 
     _in_parts(structure, len(x), threads, lambda image: image.forward.refresh(values, bias), part)
 
 
 def multiply_back(structure: Structure, values, x, gradient, to_x, to_values, threads: int = 1):
     """Set `to_x` (N, I) and `to_values` (non-zeros,), each unless None, from the gradient (N, O) to the output."""
+    if to_values is not None and not len(x):
+        to_values[...] = 0
 
     def part(image, rows):
-        _turn(gradient[rows], image.y)
+        _turn(gradient[rows], image.at_y)
         if to_x is not None:
             image.backward.call()
-            _turn_back(image.gradient, to_x[rows])
+            _turn_back(image.at_x, to_x[rows])
         if to_values is not None:
-            _turn(x[rows], image.x)
+            _turn(x[rows], image.at_x)
             image.multiply(to_values, rows.start > 0)
 
     def prepare(image):
@@ -231,11 +238,11 @@ def _in_parts(structure, count: int, threads: int, prepare: Callable, part: Call
             structure.give(image, (1, size), threads)
 
 
-def _turn(rows: np.ndarray, image: np.ndarray):
-    """Copy a matrix (N, C) into the pixels of an image (1, C, 1, N)."""
-    transpose.call(rows.ctypes.data, rows.strides[0], image.ctypes.data, image.strides[1], *rows.shape)
+def _turn(rows: np.ndarray, image: tuple[int, int]):
+    """Copy a matrix (N, C) into the pixels of an image (1, C, 1, N), given as its address and its channels' stride."""
+    transpose.call(rows.ctypes.data, rows.strides[0], *image, *rows.shape)
 
 
-def _turn_back(image: np.ndarray, rows: np.ndarray):
+def _turn_back(image: tuple[int, int], rows: np.ndarray):
     """Copy the pixels of an image (1, C, 1, N) into a matrix (N, C)."""
-    transpose.call(image.ctypes.data, image.strides[1], rows.ctypes.data, rows.strides[0], *rows.shape[::-1])
+    transpose.call(*image, rows.ctypes.data, rows.strides[0], *rows.shape[::-1])
