@@ -47,10 +47,10 @@ def test_command_prints_classes_and_goes_on_past_a_bad_picture(trained, capsys):
     _, path = trained
     (path.parent / "bad.png").write_bytes(b"no picture")
     with pytest.raises(SystemExit) as exit_:
-        main([str(path), *(str(path.parent / name) for name in ("0.png", "bad.png", "1.png"))])
+        main([str(path), *(str(path.parent / name) for name in ("0.png", "bad.png", "absent.png", "1.png"))])
     output = capsys.readouterr()
     assert exit_.value.code == 1 and "%" in output.out
-    assert "bad.png" in output.err and "1 of 3 pictures" in output.err
+    assert "bad.png" in output.err and "absent.png is no file" in output.err and "2 of 4 pictures" in output.err
 
 
 def test_pictures_of_another_size_are_brought_to_the_network_s(trained, tmp_path):

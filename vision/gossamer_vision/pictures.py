@@ -104,17 +104,21 @@ def accuracy_by_sparsity(results: Sequence[Result]) -> "Figure":
 
 
 def accuracy_by_latency(results: Sequence[Result]) -> "Figure":
-    """A point a run: accuracy and the measured latency of one input; the Pareto front is the line."""
-    drawn = figure(7, 4.5)
+    """A point a run: accuracy and the measured latency of one input; the Pareto front is the line.
+
+    Runs more than 12 points below the best are left out.
+    """
+    drawn = figure(8, 5)
     axes = drawn.subplots()
-    timed = [result for result in results if result.latency_ms]
+    lowest = max(result.value for result in results) - SHOWN_POINTS / 100
+    timed = [result for result in results if result.latency_ms and result.value > lowest]
     for name, own in by_method(timed).items():
         axes.scatter([r.latency_ms or 0.0 for r in own], [100 * r.value for r in own], label=name, s=18)
     points = [(result.latency_ms or 0.0, 100 * result.value) for result in timed]
     front = [points[index] for index in evaluate.pareto(points)]
     axes.plot(*zip(*front, strict=True), color="gray", linewidth=1, drawstyle="steps-post", label="Pareto front")
     axes.set(xlabel="latency of one input (ms, CPU)", ylabel="top-1 accuracy (%)", xscale="log")
-    axes.legend(fontsize="small")
+    drawn.legend(fontsize="small", loc="outside right upper")
     return drawn
 
 

@@ -77,6 +77,8 @@ def picture(path: Path, size: int, channels: int = 3) -> Tensor:
 
     The shorter side is brought to `size` and the middle cut out. Raises `InputError` where it cannot be decoded.
     """
+    if not path.is_file():
+        raise InputError(f"{path} is no file; name a picture that is there.")
     try:
         with Image.open(path) as image:
             image.load()
