@@ -116,6 +116,33 @@ def test_copies_and_saved_states_are_whole(pair):
     assert other.values is parameter
 
 
+@pytest.mark.parametrize(
+    "positions,values,message",
+    [
+        ([0, 1, 240], [1.0, 2, 3], "at most 239"),
+        ([-1, 1, 2], [1.0, 2, 3], "from 0"),
+        ([0, 2, 2], [1.0, 2, 3], "must ascend"),
+        ([5, 4, 3], [1.0, 2, 3], "must ascend"),
+        ([0, 1], [1.0, 2, 3], r"\(3,\) values for \(2,\) positions"),
+        ([[0, 1, 2]], [[1.0, 2, 3]], "list of integers"),
+        ([0.0, 1, 2], [1.0, 2, 3], "list of integers"),
+        (None, [1.0, 2, 3], "without the other"),
+    ],
+)
+def test_saved_states_that_make_no_sense_leave_the_layer_untouched(pair, positions, values, message):
+    _, sparse, _ = pair
+    x = torch.randn(4, 20)
+    expected = sparse(x)
+    state = sparse.state_dict() | {"values": torch.tensor(values)}
+    if positions is None:
+        del state["positions"]
+    else:
+        state["positions"] = torch.tensor(positions)
+    with pytest.raises(RuntimeError, match=message):
+        nn.Sequential(sparse).load_state_dict({f"0.{name}": tensor for name, tensor in state.items()}, strict=False)
+    assert sparse(x).equal(expected)
+
+
 def test_moves_its_topology():
     sparse = SparseLinear(torch.tensor([[1.0, 0, 2, 0], [0, 3, 0, 4]]))
     optimizer = torch.optim.SGD(sparse.parameters(), lr=0, momentum=0.5)

@@ -7,7 +7,7 @@ from numba.core.types import int64, void
 
 from gossamer.kernels.compiled import entry
 from gossamer.kernels.functions import activate
-from gossamer.kernels.rows import dot, poke, square
+from gossamer.kernels.rows import clear, dot, poke, square
 from gossamer.kernels.simd import LANES
 from gossamer.kernels.tiles import Section, float32_at, peek, peek_float, peek_int32
 
@@ -37,15 +37,16 @@ def products(plan, section, sums, first, last):
     """The groups first … last-1 of a section of a matrix-vector product; `sums` has room for a group."""
     size = peek(section, SIZE)
     for group in range(first, last):
-        for r in range(size):
-            poke(sums + 4 * r, float32_at(peek(section, BIAS), group * size + r))
+        clear(sums)  # all memory traffic of sums is in whole vectors, which the processor forwards from store to load
         for block in range(peek(plan, BLOCKS)):
             starts = peek(section, STARTS) + 4 * block * (peek(section, GROUPS) + 1)
             start, stop = peek_int32(starts, group), peek_int32(starts, group + 1)
             x = peek(plan, X) + 4 * peek_int32(peek(plan, FIRST), block)
             dot(size, x, peek(section, POSITIONS), peek(section, VALUES), start, stop, sums)
         for r in range(size):
-            store(plan, peek_int32(peek(section, LANE), group * size + r), float32_at(sums, r))
+            lane = group * size + r
+            value = float32_at(sums, r) + float32_at(peek(section, BIAS), lane)
+            store(plan, peek_int32(peek(section, LANE), lane), value)
 
 
 @njit

@@ -9,11 +9,12 @@ from gossamer.kernels.simd import BYTES, INT16, LANES, MASK, VECTOR, Vectors, co
 from gossamer.kernels.tiles import SIZES
 
 POSITIONS = ir.VectorType(INT16, LANES)
+AHEAD = 24  # vectors of entries that are on their way from memory while others are multiplied
 
 
 @intrinsic
 def dot(_, size, x, positions, values, start, stop, sums):
-    """Add the products of `size` rows with x to `sums`, over the entries start … stop-1.
+    """Add the products of `size` rows with x to `sums`, whole vectors, over the entries start … stop-1.
 
     An entry is a position in x (uint16) and a value for each row.
     """
@@ -50,7 +51,11 @@ def _dot(b, rows, x, positions, values, start, stop, sums):
     every = ir.Constant(MASK, [1] * LANES)
 
     def body(index, totals):
-        return add(b.add(start, b.mul(index, const(LANES))), totals, [every] * rows, every)
+        first = b.add(start, b.mul(index, const(LANES)))
+        for r in range(rows):
+            v.prefetch(v.at(v.at(values, first, 4 * rows), AHEAD * rows + r, BYTES))
+        v.prefetch(v.at(v.at(positions, first, 2), AHEAD, 2 * LANES))
+        return add(first, totals, [every] * rows, every)
 
     totals = v.loop(const(0), full, [zero] * rows, body)
     first = b.add(start, b.mul(full, const(LANES)))
@@ -64,8 +69,21 @@ def _dot(b, rows, x, positions, values, start, stop, sums):
         while width > rows:
             width //= 2
             total = b.fadd(total, v.shuffle(total, total, [(lane + width) % LANES for lane in range(LANES)]))
-        mask, place = v.first(const(rows - k * LANES)), v.at(sums, k, BYTES)
-        v.store(b.fadd(total, v.masked(place, mask)), place, mask)
+        place = v.at(sums, k, BYTES)
+        v.store(b.fadd(total, v.load(place)), place)
+
+
+@intrinsic
+def clear(_, sums):
+    """Set the sums of a group to zero."""
+
+    def emit(context, builder, signature, args):
+        v = Vectors(builder)
+        for k in range(max(1, max(SIZES) // LANES)):
+            v.store(ir.Constant(VECTOR, None), v.at(args[0], k, BYTES))
+        return context.get_dummy_value()
+
+    return types.void(types.int64), emit
 
 
 @intrinsic

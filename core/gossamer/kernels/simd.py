@@ -57,6 +57,11 @@ class Vectors:
         align = ir.Constant(INT32, 4 if kind == VECTOR else kind.element.width // 8)
         return self.call(f"llvm.masked.load.v{LANES}{element}.p0", kind, pointer, align, mask, ir.Constant(kind, None))
 
+    def prefetch(self, address):
+        """Have the cache line at an address, which may lie outside any array, brought near."""
+        pointer = self.builder.inttoptr(address, FLOAT.as_pointer())
+        self.call("llvm.prefetch.p0", ir.VoidType(), pointer, *(ir.Constant(INT32, hint) for hint in (0, 3, 1)))
+
     def at(self, address, index, size):
         """The address of element `index` (an integer or a value), each of `size` bytes."""
         if isinstance(index, int):

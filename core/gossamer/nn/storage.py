@@ -90,14 +90,35 @@ class SparseWeight(nn.Module):
         """The gradient to the dense weight from the input and the gradient to the output."""
         raise NotImplementedError
 
-    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
-        """Take the number of non-zeros, too, from the saved state."""
-        saved = state_dict.get(prefix + "positions")
+    def _load_from_state_dict(
+        self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+    ):
+        """Take the number of non-zeros, too, from the saved state; take nothing where it makes no sense."""
+        saved, values = state_dict.get(prefix + "positions"), state_dict.get(prefix + "values")
+        wrong = self._mistake(saved, values)
+        if wrong:
+            error_msgs.append(f"{prefix}positions and {prefix}values: {wrong}.")
+            return
         if saved is not None and saved.shape != self.positions.shape:
             structures.forget(self.positions)
             self.positions = self.positions.new_empty(saved.shape)
             self.values.data = self.values.data.new_empty(saved.shape)
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        rest = local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def _mistake(self, positions: Tensor | None, values: Tensor | None) -> str:
+        """What is wrong with saved positions and values; "" if nothing is, or if both are missing."""
+        if positions is None or values is None:
+            return "" if positions is values else "one is saved without the other"
+        if positions.is_floating_point() or positions.dtype == torch.bool or positions.dim() != 1:
+            return f"positions are a list of integers, not {positions.dtype} of shape {tuple(positions.shape)}"
+        if values.shape != positions.shape:
+            return f"there are {tuple(values.shape)} values for {tuple(positions.shape)} positions"
+        size = torch.Size(self.shape).numel()
+        places = positions.long()
+        if len(places) and not (places[0] >= 0 and places[-1] < size and (places.diff() > 0).all()):
+            return f"positions must ascend from 0 to at most {size - 1} in a weight of shape {self.shape}"
+        return ""
 
     def extra_repr(self) -> str:
         """The weight's shape and its density."""
