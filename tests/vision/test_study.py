@@ -38,6 +38,13 @@ def test_table_has_a_row_a_method_and_a_column_a_value():
     assert cells[1][1].startswith("85.00 ± ") and cells[2][1] == "–"
 
 
+def test_storage_is_shown_with_its_costs():
+    result = replace(benchmark.run(TINY), value=0.5, train_seconds=3.0)
+    result.extra.update(training_bytes=2_500_000, epochs=2)
+    made = table(STUDIES["storage"], [result])
+    assert [next(iter(column.cells)) for column in made.columns] == ["dense", *["50.00 %, 2.50 MB, 1.5 s an epoch"] * 2]
+
+
 def test_values_are_narrowed_in_their_own_kind():
     assert narrowed(STUDIES["sparsity"], ("0.5",)).values == (0.5,)
     assert narrowed(STUDIES["pattern"], ("2:4", "fan-in")).values == ("2:4", "fan-in")

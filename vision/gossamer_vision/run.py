@@ -245,7 +245,8 @@ class Run:
         """End a training: the averaged weights, where there are some, become the network's."""
         if self.average:
             self.network.load_state_dict(self.average.module.state_dict())
-        self.training_bytes = max(self.training_bytes, bytes_held(self.network, self.optimizer))
+        held = bytes_held(self.network, self.optimizer) + sum(mask.nbytes for mask in self.masks.values())
+        self.training_bytes = max(self.training_bytes, held)
         store_densely(self.network)
         self.movement = self.average = None
         self.progress.cycle += 1

@@ -7,9 +7,10 @@ python -m gossamer_vision.study sparsity fashion-mnist --results vision/results 
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any
 
 import tyro
@@ -27,13 +28,26 @@ from gossamer_vision.methods import METHODS, PATTERNS
 from gossamer_vision.train import Config
 
 
+def accuracies(results: Sequence[Result]) -> str:
+    """The mean accuracy on the test part, with its interval over the seeds."""
+    return mean_and_interval([result.value for result in results])
+
+
+def costs(results: Sequence[Result]) -> str:
+    """The accuracy, with what training holds in memory between two steps, masks included, and takes for an epoch."""
+    held = fmean(result.extra["training_bytes"] for result in results) / 1e6
+    seconds = fmean(result.train_seconds / result.extra["epochs"] for result in results)
+    return f"{accuracies(results)}, {held:.2f} MB, {seconds:.1f} s an epoch"
+
+
 @dataclass(frozen=True)
 class Study:
-    """One question: the field of `Config` that varies, its values, and the methods asked."""
+    """One question: the field of `Config` that varies, its values, the methods asked, and what is said of each."""
 
     field: str
     values: tuple[Any, ...]
     methods: tuple[str, ...]
+    cell: Callable[[Sequence[Result]], str] = accuracies
 
 
 SPARSE = tuple(name for name, method in METHODS.items() if method.masked and name != "srigl")
@@ -42,7 +56,7 @@ STUDIES = {
     "sparsity": Study("sparsity", (0.8, 0.9, 0.95, 0.98), ("dense", "small-dense", *SPARSE)),
     "scarce": Study("share", (0.01, 0.05, 0.1, 1.0), BRIEF),
     "pattern": Study("pattern", tuple(PATTERNS), ("dense", "static-random", "rigl", "gmp")),
-    "storage": Study("storage", ("masks", "sparse"), ("static-random",)),
+    "storage": Study("storage", ("masks", "sparse"), ("dense", "static-random"), costs),
 }
 
 
@@ -113,20 +127,20 @@ def plan(study: Study, config: Config, methods: Sequence[str], seeds: Sequence[i
 
 def constant(study: Study, method: str) -> bool:
     """Whether what varies in the study is nothing to the method."""
-    return method == "dense" and study.field in ("sparsity", "pattern")
+    return method == "dense" and study.field in ("sparsity", "pattern", "storage")
 
 
 def table(study: Study, results: Sequence[Result]) -> Table:
-    """Accuracy on the test part (mean and 95 % interval over the seeds): a row a method, a column a value."""
+    """What the study says of the runs that differ in their seed alone: a row a method, a column a value."""
     shown = Table("method", *(f"{study.field} {value}" for value in study.values), box=box.MARKDOWN)
     for method in dict.fromkeys(result.config["method"] for result in results):
-        groups: dict[Any, list[float]] = {}
+        groups: dict[Any, list[Result]] = {}
         for result in results:
             if result.config["method"] == method:
-                groups.setdefault(result.config[study.field], []).append(result.value)
+                groups.setdefault(result.config[study.field], []).append(result)
         same = next(iter(groups.values())) if constant(study, method) else []
         cells = [groups.get(value, same) for value in study.values]
-        shown.add_row(method, *(mean_and_interval(values) if values else "–" for values in cells))
+        shown.add_row(method, *(study.cell(own) if own else "–" for own in cells))
     return shown
 
 
