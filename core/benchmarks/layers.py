@@ -1,8 +1,9 @@
-"""Sparse convolutions and linear layers against PyTorch's dense ones, batch 1, one thread, in one process.
+"""Sparse convolutions and linear layers against PyTorch's dense ones, one thread, in one process.
 
-    python core/benchmarks/layers.py [--repeats 30] [--only 3x3]
+    python core/benchmarks/layers.py [--repeats 30] [--only 3×3]
 
-Prints each layer's median times and the ratio to the faster of PyTorch's default and channels-last formats.
+Prints the median milliseconds of each convolution at batch 1, and the ratio to the faster of PyTorch's default and
+channels-last formats; of a linear layer at several batch sizes, with PyTorch's own sparse (CSR) product beside it.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import platform
 import statistics
 import subprocess
 import time
+import warnings
 from collections.abc import Callable
 
 import numba
@@ -88,7 +90,7 @@ def convolution(kernel, inputs, outputs, size, repeats) -> list[float]:
 
 
 def linear(inputs, outputs, batch, repeats) -> list[float]:
-    """Milliseconds: dense, then each of PATTERNS."""
+    """Milliseconds: dense, then each of PATTERNS, then PyTorch's CSR product with the first of them."""
     rng = np.random.default_rng(0)
     weights = [sparse_weight(rng, (outputs, inputs), block, s) for _, block, s in PATTERNS]
     x = rng.standard_normal((batch, inputs), np.float32)
@@ -99,19 +101,26 @@ def linear(inputs, outputs, batch, repeats) -> list[float]:
         calls.append(kernels.linear(weight, mask).bind(x, y))
         calls[-1]()
         np.testing.assert_allclose(y, x @ (weight * mask).T, rtol=1e-3, atol=1e-3)
+    weight, mask = weights[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch calls its CSR tensors a beta
+        csr = torch.tensor(weight * mask).to_sparse_csr()
+    columns = tensor.T.contiguous()
+    calls.append(lambda: csr @ columns)
     return [1000 * t for t in medians(calls, repeats)]
 
 
-def report(rows: list[tuple[str, list[float]]]):
-    """Print the times with their ratios to dense, and the geometric means of the ratios."""
+def report(rows: list[tuple[str, list[float]]], means: bool = True):
+    """Print the times with their ratios to dense, and the geometric means of the ratios if asked."""
     heads = [f"{name} {sparsity:.0%}" for name, _, sparsity in PATTERNS]
+    heads += ["`torch.sparse` CSR 90%"] * (len(rows[0][1]) - 1 - len(heads))
     print("| layer | dense ms | " + " | ".join(heads) + " |\n|" + "---|" * (len(heads) + 2))
     for name, (dense, *sparse) in rows:
         cells = [f"{t:.3f} ({dense / t:.2f}×)" for t in sparse]
         print(f"| {name} | {dense:.3f} | " + " | ".join(cells) + " |")
-    if len(rows) > 1:
-        means = [statistics.geometric_mean(times[0] / times[k + 1] for _, times in rows) for k in range(len(heads))]
-        print("| geometric mean | | " + " | ".join(f"{mean:.2f}×" for mean in means) + " |")
+    if means:
+        ratios = [statistics.geometric_mean(times[0] / times[k + 1] for _, times in rows) for k in range(len(heads))]
+        print("| geometric mean | | " + " | ".join(f"{mean:.2f}×" for mean in ratios) + " |")
 
 
 def main():
@@ -127,10 +136,11 @@ def main():
     rows = [(name, convolution(*layer, options.repeats)) for name, layer in layers.items() if options.only in name]
     if rows:
         report(rows)
-    for batch in (1, 16, 128):
-        name = f"Linear 4096→4096, batch {batch}"
-        if options.only in name:
-            report([(name, linear(4096, 4096, batch, options.repeats))])
+    batches = {f"Linear 4096→4096, batch {batch}": batch for batch in (1, 16, 128)}
+    rows = [(name, linear(4096, 4096, n, options.repeats)) for name, n in batches.items() if options.only in name]
+    if rows:
+        print()
+        report(rows, means=False)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Sparse training of a linear layer, forward and backward, against PyTorch's dense layer and SparseLab 0.2.2.
 
-    pip install "sparselab==0.2.2"
+    pip install "gossamer[bench]"
     python core/benchmarks/linear_training.py [--repeats 30]
 
 1024×1024 at batch 128, float32, one thread, all in one process, taking turns. Without SparseLab its column stays empty.

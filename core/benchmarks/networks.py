@@ -1,20 +1,25 @@
 """Whole networks at 224×224: the engine against dense runtimes on the same weights, one thread, in one process.
 
+    pip install "gossamer[vision,bench]"
     python core/benchmarks/networks.py [--networks resnet50 resnet18 mobilenet_v2] [--batch 1] [--sparsity 0.9]
 
 Prints the median milliseconds of PyTorch eager (default and channels-last), torch.compile, ONNX Runtime and the engine,
 the engine's ratio to the fastest of the others, its compile time, and its weights' memory as a share of the dense ones.
+DeepSparse, which computes sparsely too, is measured after them in a process of its own, on the same weights, where
+`--deepsparse` names the Python of an environment that has it (`pip install deepsparse==1.8.0`, Python 3.8 to 3.11).
 Weights, masks and the statistics of batch norms are random: what is measured is time, and that all runtimes agree.
 """
 
 import argparse
 import copy
 import importlib.util
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 import torchvision
 from layers import machine, medians
@@ -69,8 +74,26 @@ def runtimes(model: torch.nn.Module, x: torch.Tensor, compiled: bool) -> dict[st
     return calls | ({"ONNX Runtime": session} if session else {})
 
 
+def deepsparse(python: str, model: torch.nn.Module, x: torch.Tensor, expected: torch.Tensor) -> float:
+    """DeepSparse's milliseconds, in the environment of that Python."""
+    script = Path(__file__).with_name("deepsparse_time.py")
+    with tempfile.TemporaryDirectory() as folder:
+        path, source, target = (str(Path(folder) / name) for name in ("model.onnx", "x.npy", "y.npy"))
+        export_onnx(model, path, x)
+        np.save(source, x.numpy())
+        command = [python, str(script), path, source, target, "30" if len(x) == 1 else "8"]
+        ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        agree(torch.from_numpy(np.load(target)), expected, "DeepSparse")
+    return float(ran.stdout.split()[-1])
+
+
+def agree(y: torch.Tensor, expected: torch.Tensor, runtime: str) -> None:
+    """Raise AssertionError unless the two are equal but for rounding."""
+    torch.testing.assert_close(y, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()), msg=runtime)
+
+
 def row(name: str, pattern: str, options: argparse.Namespace) -> dict[str, float]:
-    """Milliseconds by runtime, and the engine's compile seconds and share of memory."""
+    """Milliseconds by runtime, and the engine's compile seconds and its weights' share of the dense memory."""
     model = network(name, PATTERNS[pattern], options.sparsity)
     x = torch.randn(options.batch, 3, options.size, options.size, generator=torch.Generator().manual_seed(1))
     calls = runtimes(model, x, not options.no_compile)
@@ -80,10 +103,12 @@ def row(name: str, pattern: str, options: argparse.Namespace) -> dict[str, float
     calls["engine"] = lambda: compiled(x)
     expected = calls["eager"]()
     for runtime, call in calls.items():
-        torch.testing.assert_close(call(), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()), msg=runtime)
+        agree(call(), expected, runtime)
     times = dict(zip(calls, (1000 * t for t in medians(list(calls.values()), options.repeats)), strict=True))
     dense = sum(parameter.nbytes for parameter in model.parameters())
     memory = compiled.bytes / dense if isinstance(compiled, engine.Engine) else 1.0
+    if options.deepsparse:
+        times["DeepSparse"] = deepsparse(options.deepsparse, model, x, expected)
     return times | {"compile": seconds, "memory": memory}
 
 
@@ -97,6 +122,7 @@ def main():
     parser.add_argument("--size", type=int, default=224, help="height and width")
     parser.add_argument("--repeats", type=int, default=4, help="turns of each runtime, of five timed calls each")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    parser.add_argument("--deepsparse", metavar="PYTHON", help="measure DeepSparse too, by this Python")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
@@ -105,13 +131,16 @@ def main():
     for name in options.networks:
         for pattern in options.patterns:
             found = row(name, pattern, options)
-            seconds, memory, sparse = found.pop("compile"), found.pop("memory"), found.pop("engine")
+            seconds, memory, ours = found.pop("compile"), found.pop("memory"), found.pop("engine")
+            theirs = found.pop("DeepSparse", None)
             if name == options.networks[0] and pattern == options.patterns[0]:
-                heads = [*found, "engine", "ratio", "compiled in", "weights' memory"]
+                heads = [*found, *(["DeepSparse"] if theirs else []), "engine", "to the fastest dense"]
+                heads += [*(["to DeepSparse"] if theirs else []), "compiled in", "weights' memory"]
                 print("| network | pattern | " + " | ".join(heads) + " |\n|" + "---|" * (len(heads) + 2))
-            cells = [f"{t:.1f}" for t in (*found.values(), sparse)]
-            cells += [f"{min(found.values()) / sparse:.2f}×", f"{seconds:.1f} s", f"{memory:.1%}"]
-            print(f"| {name} | {pattern} | " + " | ".join(cells) + " |", flush=True)
+            cells = [f"{t:.1f}" for t in (*found.values(), *([theirs] if theirs else []), ours)]
+            cells += [f"{t / ours:.2f}×" for t in (min(found.values()), *([theirs] if theirs else []))]
+            cells = [name, pattern, *cells, f"{seconds:.1f} s", f"{memory:.1%}"]
+            print("| " + " | ".join(cells) + " |", flush=True)
 
 
 if __name__ == "__main__":

@@ -136,7 +136,7 @@ def weight_of(layer: Layer) -> np.ndarray:
 
 
 def measure(step: Step, threads: int, seconds: float = 0.004) -> float:
-    """Return the shortest of at least three calls in microseconds, after one to warm up.
+    """Return the shortest of at least five calls in microseconds, after one to warm up.
 
     With one thread it is that thread's own time, which other processes disturb less.
     """
@@ -144,7 +144,7 @@ def measure(step: Step, threads: int, seconds: float = 0.004) -> float:
     step()
     times: list[float] = []
     start = time.perf_counter()
-    while len(times) < 3 or time.perf_counter() - start < seconds:
+    while len(times) < 5 or time.perf_counter() - start < seconds:
         before = clock()
         step()
         times.append(clock() - before)
