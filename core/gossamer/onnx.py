@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gossamer.engine.graph import Graph, Node
-from gossamer.engine.operations import adaptive_weights
+from gossamer.engine.pooling import adaptive_weights
 from gossamer.errors import InputError
 from gossamer.results import write_atomically
 

@@ -1,16 +1,11 @@
-"""Compiled loops for what stands between the convolutions: scalings, sums, pooling, means and norms of images.
+"""Compiled loops for what stands between the convolutions: scalings, sums and depthwise convolutions of images.
 
 Arrays are flat and begin at the first pixel of the first channel; `size` is (images, channels, rows, columns), and the
 `at` of an array holds the floats from one image, channel and row to the next. Columns are adjacent.
 """
 
-import math
-from typing import Any
-
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
 
 from gossamer.kernels import ACTIVATIONS
 
@@ -50,26 +45,11 @@ def code(activation: dict | None) -> tuple[int, np.float32, np.float32]:
     return CODES[activation["name"]], F(low), F(activation.get("high", np.inf))
 
 
-_loop = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "arcp", "afn"})
-_sum = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "arcp", "afn", "reassoc"})
+plain_loop = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "arcp", "afn"})
+summing_loop = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "arcp", "afn", "reassoc"})
 
 
-def _emit_larger(context, builder, signature, args):
-    kind = ir.FloatType()
-    function = builder.module.globals.get("llvm.maxnum.f32")
-    function = function or ir.Function(builder.module, ir.FunctionType(kind, [kind, kind]), "llvm.maxnum.f32")
-    return builder.call(function, args)
-
-
-def _type_larger(_, a, b):
-    return types.float32(types.float32, types.float32), _emit_larger
-
-
-_larger: Any = intrinsic(_type_larger)
-"""The larger of two numbers; Numba's own max becomes masked stores, which stall the loads that follow them."""
-
-
-@_loop
+@plain_loop
 def _exp(x):
     """e^x = 2^n e^r, |r| <= ln 2 / 2, e^r by a polynomial (Cephes): relative error below 2e-7; 1.5 * 2^23 rounds."""
     x = min(max(x, F(-87.0)), F(88.0))
@@ -86,12 +66,12 @@ def _exp(x):
     return p * np.int32((F(t).view(np.int32) + np.int32(127)) * np.int32(8388608)).view(np.float32)
 
 
-@_loop
+@plain_loop
 def _sigmoid(x):
     return F(1.0) / (F(1.0) + _exp(-x))
 
 
-@_loop
+@plain_loop
 def _normal(x):
     """The normal distribution function, erf by Abramowitz and Stegun (1964), formula 7.1.26."""
     z = abs(x) * F(0.7071067811865476)
@@ -102,7 +82,7 @@ def _normal(x):
     return F(1.0) - tail if x > 0 else tail
 
 
-@_loop
+@plain_loop
 def _activate(y, code, low, high):
     """Apply the activation to a row in place."""
     if code == RELU:
@@ -134,7 +114,7 @@ def _activate(y, code, low, high):
             y[i] = y[i] * _sigmoid(F(1.5957691216057308) * (y[i] + F(0.044715) * y[i] * y[i] * y[i]))
 
 
-@_loop
+@plain_loop
 def scale_rows(x, residual, out, scale, shift, size, at, code, low, high):
     """out = activation(scale * x + shift + residual); scale and shift are (1 or images, channels)."""
     for n in range(size[0]):
@@ -155,7 +135,7 @@ def scale_rows(x, residual, out, scale, shift, size, at, code, low, high):
                 _activate(y, code, low, high)
 
 
-@_loop
+@plain_loop
 def combine_rows(x, other, out, size, at, function, code, low, high):
     """out = activation(x add|subtract|multiply|divide other), all of one size."""
     for n in range(size[0]):
@@ -180,22 +160,7 @@ def combine_rows(x, other, out, size, at, function, code, low, high):
                 _activate(y, code, low, high)
 
 
-@_loop
-def _join(y, x, step, count, largest):
-    """Set y[w] to the largest, or the sum, of x[w], x[w + step], ... (`count` of them)."""
-    n = y.size
-    y[:] = x[:n]
-    for k in range(1, count):
-        a = x[k * step : k * step + n]
-        if largest:
-            for w in range(n):
-                y[w] = _larger(y[w], a[w])
-        else:
-            for w in range(n):
-                y[w] += a[w]
-
-
-@_loop
+@plain_loop
 def depthwise_rows(x, residual, out, starts, offsets, values, bias, size, at, stride, code, low, high):
     """out = activation(sum of values[k] * x shifted by offsets[k] + bias + residual), k from starts[c] to the next.
 
@@ -227,93 +192,3 @@ def depthwise_rows(x, residual, out, starts, offsets, values, bias, size, at, st
                         for w in range(size[3]):
                             y[w] += u * p[w * stride[1]] + v * q[w * stride[1]] + s * r[w * stride[1]]
                 _activate(y, code, low, high)
-
-
-@_loop
-def pool_rows(x, out, size, rows, columns, at, kernel, stride, padding, dilation, divisors):
-    """The largest value of each window, or, where there are `divisors` (out rows, out columns), its sum by them.
-
-    `size` is the output's; rows and columns are the input's. A window's rows are joined, then the columns of windows
-    at every place, of which those of the stride are taken.
-    """
-    largest = divisors.size == 0
-    places = -(-((size[3] - 1) * stride[1] + 1) // 16) * 16
-    column = np.empty(max(places + (kernel[1] - 1) * dilation[1], padding[1] + columns), F)
-    column[:] = F(-math.inf) if largest else F(0.0)
-    inside = column[padding[1] : padding[1] + columns]
-    window = np.empty(places, F)
-    for n in range(size[0]):
-        for c in range(size[1]):
-            for h in range(size[2]):
-                top = h * stride[0] - padding[0]
-                first = -(min(top, 0) // dilation[0])  # ceil(-top / dilation) if that is positive
-                last = min(kernel[0], (rows - 1 - top) // dilation[0] + 1)
-                start = n * at[0, 0] + c * at[0, 1] + (top + first * dilation[0]) * at[0, 2]
-                down, right = at[0, 2] * dilation[0], dilation[1]
-                if (
-                    largest and last - first == 3 == kernel[1]
-                ):  # in one go: y is slow to read so soon after it was written
-                    a, b, d = x[start:], x[start + down :], x[start + 2 * down :]
-                    for w in range(columns):
-                        inside[w] = _larger(_larger(a[w], b[w]), d[w])
-                    a, b, d = column[:places], column[right:], column[2 * right :]
-                    for w in range(places):
-                        window[w] = _larger(_larger(a[w], b[w]), d[w])
-                else:
-                    _join(inside, x[start:], down, last - first, largest)
-                    _join(window, column, right, kernel[1], largest)
-                k = n * at[1, 0] + c * at[1, 1] + h * at[1, 2]
-                y = out[k : k + size[3]]
-                if stride[1] == 2:
-                    for w in range(size[3]):
-                        y[w] = window[2 * w]
-                else:
-                    for w in range(size[3]):
-                        y[w] = window[w * stride[1]]
-                if not largest:
-                    for w in range(size[3]):
-                        y[w] /= divisors[h, w]
-
-
-@_sum
-def mean_rows(x, out, size, at):
-    """out (images, channels) = the mean over rows and columns."""
-    for n in range(size[0]):
-        for c in range(size[1]):
-            total = F(0.0)
-            for h in range(size[2]):
-                i = n * at[0, 0] + c * at[0, 1] + h * at[0, 2]
-                a = x[i : i + size[3]]
-                for w in range(size[3]):
-                    total += a[w]
-            out[n, c] = total / F(size[2] * size[3])
-
-
-@_loop
-def norm_rows(x, out, weight, bias, size, at, epsilon):
-    """Layer norm over the channels of each pixel."""
-    mean, scale = np.empty(size[3], F), np.empty(size[3], F)
-    for n in range(size[0]):
-        for h in range(size[2]):
-            mean[:] = F(0.0)
-            scale[:] = F(0.0)
-            for c in range(size[1]):
-                i = n * at[0, 0] + c * at[0, 1] + h * at[0, 2]
-                a = x[i : i + size[3]]
-                for w in range(size[3]):
-                    mean[w] += a[w]
-            for w in range(size[3]):
-                mean[w] /= F(size[1])
-            for c in range(size[1]):
-                i = n * at[0, 0] + c * at[0, 1] + h * at[0, 2]
-                a = x[i : i + size[3]]
-                for w in range(size[3]):
-                    scale[w] += (a[w] - mean[w]) * (a[w] - mean[w])
-            for w in range(size[3]):
-                scale[w] = F(1.0) / F(math.sqrt(scale[w] / F(size[1]) + epsilon))
-            for c in range(size[1]):
-                i = n * at[0, 0] + c * at[0, 1] + h * at[0, 2]
-                k = n * at[1, 0] + c * at[1, 1] + h * at[1, 2]
-                a, y = x[i : i + size[3]], out[k : k + size[3]]
-                for w in range(size[3]):
-                    y[w] = (a[w] - mean[w]) * scale[w] * weight[c] + bias[c]

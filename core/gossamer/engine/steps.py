@@ -7,14 +7,16 @@ from typing import Any, Protocol
 import numpy as np
 
 from gossamer.engine.graph import Graph, Node, Shape
-from gossamer.engine.operations import OPERATIONS, pool_divisors
+from gossamer.engine.operations import OPERATIONS
+from gossamer.engine.pooling import pool_divisors
 from gossamer.kernels.geometry import Axis
 
 try:
-    from gossamer.engine import loops
+    from gossamer.engine import loops, pooling_loops
     from gossamer.kernels.copies import Copies
 except ImportError:  # no Numba: the plain references do the work
     loops: Any = None
+    pooling_loops: Any = None
     Copies: Any = None
 
 Step = Callable[[], Any]
@@ -166,10 +168,8 @@ def _pool(attributes: dict, inputs: list, tensors: dict, out: np.ndarray) -> Any
     window = [np.array(attributes[name], np.int64) for name in names] + [
         np.array(attributes.get("dilation", [1, 1]), np.int64)
     ]
-    size = np.array(out.shape, np.int64)
-    return partial(
-        loops.pool_rows, loops.flat(x), loops.flat(out), size, *x.shape[2:], loops.strides(x, out), *window, divisors
-    )
+    places = np.array(out.shape, np.int64), *x.shape[2:], loops.strides(x, out)
+    return partial(pooling_loops.pool_rows, loops.flat(x), loops.flat(out), *places, *window, divisors)
 
 
 def _every(stride: list[int], x: np.ndarray, out: np.ndarray) -> Step:
@@ -189,7 +189,7 @@ def _mean(attributes: dict, inputs: list, tensors: dict, out: np.ndarray) -> Any
     if attributes["axes"] != [2, 3] or not _images(x) or not out.flags.c_contiguous:
         return NotImplemented
     return partial(
-        loops.mean_rows, loops.flat(x), out.reshape(x.shape[:2]), np.array(x.shape, np.int64), loops.strides(x)
+        pooling_loops.mean_rows, loops.flat(x), out.reshape(x.shape[:2]), np.array(x.shape, np.int64), loops.strides(x)
     )
 
 
@@ -201,7 +201,7 @@ def _layer_norm(attributes: dict, inputs: list, tensors: dict, out: np.ndarray) 
     bias = tensors.get("bias", np.zeros(x.shape[1], np.float32))
     epsilon = np.float32(attributes["epsilon"])
     return partial(
-        loops.norm_rows,
+        pooling_loops.norm_rows,
         loops.flat(x),
         loops.flat(out),
         weight,
