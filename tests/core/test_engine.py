@@ -1,5 +1,7 @@
 """`gossamer.engine.compile`: the networks that it takes, and what an engine answers."""
 
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -413,6 +415,34 @@ def test_several_inputs_and_a_structure_of_outputs():
     engine = compile_model(model, (x, y))
     with torch.no_grad():
         torch.testing.assert_close(engine(x, y), model(x, y))
+
+
+WITHOUT_NUMBA = """
+import sys
+sys.modules["numba"] = sys.modules["llvmlite"] = None
+import torch
+from torch import nn
+from gossamer import engine, kernels
+from gossamer.nn import SparseConv2d, SparseLinear
+assert not kernels.available()
+layers = [nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(3, 2, 1), nn.Conv2d(8, 8, 3, groups=8)]
+model, x = nn.Sequential(*layers, nn.Flatten(), nn.Linear(32, 4)).eval(), torch.randn(3, 3, 14, 14)
+compiled = engine.compile(model, x[:1])
+compiled.save(sys.argv[1])
+for each in (compiled, engine.load(sys.argv[1])):
+    torch.testing.assert_close(each(x), model(x).detach(), rtol=1e-4, atol=1e-5)
+for dense, sparse in ((model[0], SparseConv2d), (nn.Linear(14, 5), SparseLinear)):
+    layer = sparse.from_dense(dense, torch.rand(dense.weight.shape) < 0.5)
+    layer(x).sum().backward()
+    torch.testing.assert_close(layer(x), layer.to_dense()(x))
+    assert layer.values.grad.abs().sum() > 0
+"""
+
+
+def test_everything_runs_without_numba(tmp_path):
+    command = [sys.executable, "-c", WITHOUT_NUMBA, str(tmp_path / "net.gossamer")]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_weights_take_memory_in_proportion_to_their_non_zeros():
