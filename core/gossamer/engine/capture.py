@@ -9,7 +9,7 @@ import torch
 import torch.utils._pytree as pytree
 from torch.export.graph_signature import InputKind
 
-from gossamer.engine.graph import Graph, Node
+from gossamer.engine.graph import Graph, Node, unused
 from gossamer.engine.translate import HANDLERS, NotCapturedError, first_argument, name_of
 from gossamer.errors import InputError
 
@@ -73,7 +73,7 @@ class Capture:
         self.graph = Graph({}, [], {}, None)
         self.names: dict[int, str] = {}
         self.alive: list[torch.Tensor] = []
-        self.symbol: Any = None
+        self.symbols: list[Any] = []  # the batch sizes of inputs that never meet are symbols of their own
         kept = {**program.state_dict, **program.constants}
         specs = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
         for node in program.graph.nodes:
@@ -93,7 +93,7 @@ class Capture:
             batch, *shape = node.meta["val"].shape
             if not isinstance(batch, torch.SymInt) or not all(isinstance(size, int) for size in shape):
                 raise NotCapturedError(f"input {node.name} of shape {tuple(node.meta['val'].shape)}")
-            self.symbol = self.symbol or batch.node.expr
+            self.symbols.append(batch.node.expr)
             self.values[node] = node.name
             self.graph.inputs[node.name] = tuple(shape)
         else:
@@ -105,6 +105,8 @@ class Capture:
         if not values or not all(isinstance(value, str) for value in values):
             raise NotCapturedError("an output that is not computed from the inputs")
         assert program.call_spec.out_spec is not None
+        if len(values) != program.call_spec.out_spec.num_leaves:
+            raise NotCapturedError("a model that changes its inputs or buffers")
         self.graph.output = pytree.tree_unflatten(values, program.call_spec.out_spec)
         flat = pytree.tree_leaves(self.graph.output)
         if not all(type(leaf) is str for leaf in flat) or not _is_plain(self.graph.output):
@@ -121,7 +123,7 @@ class Capture:
             return arguments[0][0][arguments[0][1]]
         handler = HANDLERS.get(name_of(node).rstrip("_"))
         try:
-            if handler is None:
+            if handler is None or (isinstance(value, torch.Tensor) and value.dtype != torch.float32):
                 raise NotCapturedError(name_of(node))
             result = handler(self, node, _named(node, *arguments))
         except NotCapturedError:
@@ -154,11 +156,15 @@ class Capture:
         names = list(dict.fromkeys(self.values[s] for s in sources if isinstance(self.values[s], str)))
         if value.dtype != torch.float32 or "" in names:
             raise NotCapturedError(f"{name_of(target)} makes {value.dtype}")
-        values, symbol = {source: self.values[source] for source in sources}, self.symbol
+        values, symbols = {source: self.values[source] for source in sources}, self.symbols
 
         def bind(batch: int) -> Callable[..., torch.Tensor]:
             def size(value: Any) -> int:
-                return int(value.node.expr.subs({symbol: batch})) if isinstance(value, torch.SymInt) else int(value)
+                return (
+                    int(value.node.expr.subs(dict.fromkeys(symbols, batch)))
+                    if isinstance(value, torch.SymInt)
+                    else int(value)
+                )
 
             def call(*tensors: torch.Tensor) -> torch.Tensor:
                 given = dict(zip(names, tensors, strict=True))
@@ -182,7 +188,9 @@ class Capture:
             return call
 
         def shape(batch: int) -> tuple[int, ...]:
-            return tuple(s if isinstance(s, int) else int(s.node.expr.subs({symbol: batch})) for s in value.shape)
+            return tuple(
+                s if isinstance(s, int) else int(s.node.expr.subs(dict.fromkeys(symbols, batch))) for s in value.shape
+            )
 
         return self.emit(node, "torch", names, {}, bind=bind, shape=shape, call=name_of(target))
 
@@ -210,10 +218,10 @@ class Capture:
         self.graph.nodes.append(Node(operation, name, inputs, roles, attributes, layer))
         return name
 
-    def renamed(self, value: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
-        """Give a tensor the name of the one that it was made from."""
+    def renamed(self, value: torch.Tensor, source: torch.Tensor, how: str) -> torch.Tensor:
+        """Give a tensor a name after the one that it was made from, and how."""
         if id(source) in self.names:
-            self.names[id(value)] = self.names[id(source)]
+            self.names[id(value)] = f"{self.names[id(source)]}.{how}"
         self.alive.append(value)
         return value
 
@@ -223,7 +231,9 @@ class Capture:
             value = torch.tensor(float(value))
         if not isinstance(value, torch.Tensor):
             raise NotCapturedError("a tensor that is computed")
-        name = self.names.setdefault(id(value), name)
+        if id(value) not in self.names:
+            self.names[id(value)] = unused(name, {*self.names.values(), *self.graph.tensors})
+        name = self.names[id(value)]
         array = value.detach().cpu().to(torch.float32).numpy()
         self.graph.tensors[name] = array.copy()  # the engine does not follow the model's later changes
         self.alive.append(value)  # its id is its name

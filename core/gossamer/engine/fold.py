@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from gossamer.engine.graph import Graph, Node, Shape
+from gossamer.engine.graph import Graph, Node, Shape, unused
 
 FUSING = ("conv2d", "linear", "scale_shift")
 """Operations that can add a second input and apply an activation to their result."""
@@ -108,11 +108,9 @@ def _find_scalings(graph: Graph, shapes: dict[str, Shape]) -> None:
         scale = {"multiply": other, "divide": 1 / other if function == "divide" else plain}.get(function, plain)
         shift = {"add": other, "subtract": -other}.get(function, np.zeros(channels, np.float32))
         node.operation, node.attributes = "scale_shift", {"activation": node.attributes["activation"]}
-        node.tensors = {"scale": f"{node.name}.scale", "shift": f"{node.name}.shift"}
-        graph.tensors |= {
-            f"{node.name}.scale": scale.astype(np.float32),
-            f"{node.name}.shift": shift.astype(np.float32),
-        }
+        node.tensors = {role: unused(f"{node.name}.{role}", graph.tensors) for role in ("scale", "shift")}
+        graph.tensors[node.tensors["scale"]] = scale.astype(np.float32)
+        graph.tensors[node.tensors["shift"]] = shift.astype(np.float32)
 
 
 def _merge(graph: Graph, shapes: dict[str, Shape], rewrite: Callable[..., bool]) -> None:
@@ -171,7 +169,7 @@ def replace_tensor(graph: Graph, node: Node, role: str, value: np.ndarray) -> No
     """Give the node a tensor of its own in this role, under the old name if no other node reads that one."""
     name = node.tensors.get(role)
     if name is None or sum(name in other.tensors.values() for other in graph.nodes) > 1:
-        name = f"{node.name}.{role}"
+        name = unused(f"{node.name}.{role}", graph.tensors)
     node.tensors = node.tensors | {role: name}
     graph.tensors[name] = value.astype(np.float32)
 

@@ -1,6 +1,8 @@
 """The engine's graph: a list of nodes from a fixed list of operations, and the tensors that they read."""
 
+from collections.abc import Container
 from dataclasses import dataclass, field
+from itertools import chain, count
 from typing import Any
 
 import numpy as np
@@ -90,6 +92,11 @@ class Graph:
         self.nodes = kept[::-1]
         used = {name for node in self.nodes for name in node.tensors.values()}
         self.tensors = {name: tensor for name, tensor in self.tensors.items() if name in used}
+
+
+def unused(name: str, taken: Container[str]) -> str:
+    """Return the name, with a number behind it where it is taken."""
+    return next(new for new in chain([name], (f"{name}.{n}" for n in count(2))) if new not in taken)
 
 
 def _leaves(template: Any) -> list[str]:

@@ -4,6 +4,9 @@ Arrays are flat and begin at the first pixel of the first channel; `size` is (im
 `at` of an array holds the floats from one image, channel and row to the next. Columns are adjacent.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numba import njit
 
@@ -45,8 +48,20 @@ def code(activation: dict | None) -> tuple[int, np.float32, np.float32]:
     return CODES[activation["name"]], F(low), F(activation.get("high", np.inf))
 
 
-plain_loop = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "arcp", "afn"})
-summing_loop = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "arcp", "afn", "reassoc"})
+def _compiled(*fastmath: str) -> Callable[[Callable], Any]:
+    """Return a decorator that compiles a loop, and keeps its code on disk if there is a place for it."""
+    options: Any = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz", "arcp", "afn", *fastmath}}
+
+    def compiled(loop: Callable) -> Any:
+        try:
+            return njit(cache=True, **options)(loop)
+        except RuntimeError:  # neither this folder nor the home can be written
+            return njit(**options)(loop)
+
+    return compiled
+
+
+plain_loop, summing_loop = _compiled(), _compiled("reassoc")
 
 
 @plain_loop

@@ -65,15 +65,16 @@ def pool_rows(x, out, size, rows, columns, at, kernel, stride, padding, dilation
                 last = min(kernel[0], (rows - 1 - top) // dilation[0] + 1)
                 start = n * at[0, 0] + c * at[0, 1] + (top + first * dilation[0]) * at[0, 2]
                 down, right = at[0, 2] * dilation[0], dilation[1]
-                if largest and last - first == 3 == kernel[1]:  # in one go: what was just written is slow to read
-                    a, b, d = x[start:], x[start + down :], x[start + 2 * down :]
+                count = last - first
+                if largest and 2 <= count == kernel[1] <= 3:  # in one go: what was just written is slow to read
+                    a, b, d = x[start:], x[start + down :], x[start + (count - 1) * down :]
                     for w in range(columns):
                         inside[w] = _larger(_larger(a[w], b[w]), d[w])
-                    a, b, d = column[:places], column[right:], column[2 * right :]
+                    a, b, d = column[:places], column[right:], column[(count - 1) * right :]
                     for w in range(places):
                         window[w] = _larger(_larger(a[w], b[w]), d[w])
                 else:
-                    _join(inside, x[start:], down, last - first, largest)
+                    _join(inside, x[start:], down, count, largest)
                     _join(window, column, right, kernel[1], largest)
                 k = n * at[1, 0] + c * at[1, 1] + h * at[1, 2]
                 y = out[k : k + size[3]]

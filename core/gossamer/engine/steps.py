@@ -158,7 +158,8 @@ def _binary(attributes: dict, inputs: list, tensors: dict, out: np.ndarray) -> A
 
 def _pool(attributes: dict, inputs: list, tensors: dict, out: np.ndarray) -> Any:
     x = inputs[0]
-    if not _images(x, out):
+    apart = max(attributes.get("dilation", [1, 1])) > 1 and any(attributes["padding"])  # windows may miss the image
+    if apart or not _images(x, out):
         return NotImplemented
     if attributes["kernel"] == [1, 1] and attributes["padding"] == [0, 0]:
         return _every(attributes["stride"], x, out)

@@ -46,7 +46,7 @@ def save(graph: Graph, path: str | Path) -> None:
         "output": _written(graph.output),
         "sparse": sparse,
     }
-    text = json.dumps(document, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(document, separators=(",", ":"))  # a bound or a padding may be infinite
     write_atomically(Path(path), _file(stored, text))
 
 

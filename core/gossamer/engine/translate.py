@@ -69,7 +69,7 @@ def _convolution(c: "Capture", node: torch.fx.Node, a: dict[str, Any]) -> str:
     if not isinstance(weight, torch.Tensor) or _rank(node) != weight.ndim:
         raise NotCapturedError("a weight that is computed, or an input without a batch")
     if flat:  # one row of pixels
-        weight = c.renamed(weight.unsqueeze(2), weight)
+        weight = c.renamed(weight.unsqueeze(2), weight, "row")
         n, channels, length = (s if isinstance(s, int) else -1 for s in _shape(node))
         x = c.emit(node, "reshape", [x], shape=[n, channels, 1, length])
     stride, dilation = ([1, *a[key]] if flat else _pair(a[key]) for key in ("stride", "dilation"))
@@ -97,7 +97,11 @@ def _addmm(c: "Capture", node: torch.fx.Node, a: dict[str, Any]) -> str:
     ):
         raise NotCapturedError("addmm")
     return c.emit(
-        node, "linear", [a["mat1"]], {"weight": c.renamed(a["mat2"].t(), a["mat2"]), "bias": a["self"]}, activation=None
+        node,
+        "linear",
+        [a["mat1"]],
+        {"weight": c.renamed(a["mat2"].t(), a["mat2"], "transposed"), "bias": a["self"]},
+        activation=None,
     )
 
 
