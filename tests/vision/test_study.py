@@ -62,6 +62,8 @@ def test_what_a_run_leaves_behind_is_named_as_its_result_and_changes_no_name(tmp
     assert left.checkpoint == tmp_path / f"{path(sparse).stem}.pt"
     assert left.save == tmp_path / f"{path(sparse).stem}.gossamer"
     assert left.trained == kept(TINY, TINY, tmp_path).checkpoint
+    stored = replace(TINY, method="static-random", storage="sparse")
+    assert kept(stored, TINY, tmp_path).trained == left.trained
 
 
 def test_table_of_what_is_finished_trains_nothing(tmp_path, capsys):

@@ -108,7 +108,8 @@ def kept(config: Config, preset: Config, folder: Path | None) -> Config:
 
 def dense_of(config: Config, preset: Config) -> Config:
     """The dense run that a study has beside this one."""
-    return replace(config, method="dense", sparsity=preset.sparsity, pattern=preset.pattern)
+    same = {name: getattr(preset, name) for name in ("sparsity", "pattern", "storage")}
+    return replace(config, method="dense", **same)
 
 
 def plan(study: Study, config: Config, methods: Sequence[str], seeds: Sequence[int]) -> list[Config]:
