@@ -325,7 +325,55 @@ class Sound(nn.Module):
         return self.b(nn.functional.gelu(self.a(x.flatten(2)))).mean(-1)
 
 
-@pytest.mark.parametrize("kind", [Changes, Views, Twice, Computed, Sound])
+class Reflected(Changes):
+    """Constants on the left of an operator, several to one node."""
+
+    def forward(self, x):
+        return 1 - self.a(x) / 2
+
+
+class Doubled(nn.Module):
+    """A weight and one computed from it, in a layer of the operation's name."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(40, 40)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        return nn.functional.linear(x, self.linear.weight * 2) + self.linear(x)
+
+
+class Turned(Doubled):
+    """A weight and its transpose."""
+
+    def forward(self, x):
+        return torch.addmm(self.linear.bias, x.flatten(1), self.linear.weight) + self.linear(x.flatten(1))
+
+
+class Shared(nn.Module):
+    """A layer of the operation's name before and behind a batch norm that is folded into it."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv2d, self.norm = nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2)
+
+    def forward(self, x):
+        return self.conv2d(self.norm(self.conv2d(x)))
+
+
+class Gapped(nn.Module):
+    """Pooling windows that reach over the edge."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.pool = nn.Conv2d(2, 4, 1), nn.MaxPool2d(3, 1, 1, dilation=2)
+
+    def forward(self, x):
+        return self.pool(self.a(x))
+
+
+@pytest.mark.parametrize("kind", [Changes, Views, Twice, Computed, Sound, Reflected, Doubled, Turned, Shared, Gapped])
 def test_meaning_is_kept(kind):
     model = randomize(kind(), 0.8)
     engine = compile_model(model, torch.zeros(1, 2, 4, 5))
@@ -389,6 +437,41 @@ def test_a_model_that_cannot_be_traced_stays_whole():
     torch.testing.assert_close(engine(-torch.ones(2, 3)), torch.full((2, 3), -2.0))
     with pytest.raises(InputError, match="stays PyTorch code"):
         engine.save("never-written")
+
+
+def test_inputs_that_never_meet():
+    class Apart(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Linear(3, 4)
+
+        def forward(self, x, y):
+            return self.a(x), torch.sin(self.a(y))
+
+    model = randomize(Apart(), 0.9)
+    engine = compile_model(model, (torch.zeros(1, 3), torch.zeros(1, 3)))
+    x, y = torch.randn(2, 5, 3).unbind()
+    with torch.no_grad():
+        torch.testing.assert_close(engine(x, y), model(x, y))
+
+
+class Written(nn.Linear):
+    def forward(self, x):
+        return super().forward(x.add_(1))
+
+
+class Wide(nn.Linear):
+    def forward(self, x):
+        return super().forward(x).softmax(1, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("kind", [Written, Wide])
+def test_what_the_graph_cannot_say_stays_with_torch(kind):
+    model = randomize(kind(3, 4), 0.9)
+    engine = compile_model(model, torch.zeros(1, 3))
+    assert isinstance(engine, Whole)
+    with torch.no_grad():
+        torch.testing.assert_close(engine(torch.ones(2, 3)), model(torch.ones(2, 3)))
 
 
 def test_tokens_stay_with_torch():

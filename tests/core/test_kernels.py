@@ -222,6 +222,14 @@ def test_shapes_that_do_not_fit_are_refused():
         conv.output_shape((1, 3, 2, 5))
     with pytest.raises(InputError, match="not \\(1, 2, 3, 3\\)"):
         conv.bind(x, np.zeros((1, 2, 5, 5), np.float32))
+    with pytest.raises(InputError, match="the residual has shape"):
+        conv.bind(x, np.zeros((1, 2, 3, 3), np.float32), np.zeros((1, 2, 1, 1), np.float32))
+    weight = np.ones((8, 2, 3, 3), np.float32)
+    for options in ({"groups": 3}, {"bias": np.zeros(3, np.float32)}):
+        with pytest.raises(InputError, match="do not fit a weight"):
+            kernels.conv2d(weight, **options)
+    with pytest.raises(InputError, match="the mask is float32"):
+        kernels.conv2d(weight, weight)
     with pytest.raises(InputError, match="did you mean 'gelu'"):
         kernels.Activation("gelus")
     with pytest.raises(InputError, match="4 features"):

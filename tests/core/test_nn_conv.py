@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from gossamer import InputError
+from gossamer.kernels import ops, training
 from gossamer.nn.conv import SparseConv1d, SparseConv2d
 
 LAYERS = {
@@ -103,6 +104,22 @@ def test_trains_like_the_masked_dense_layer():
                 dense.weight.grad.mul_(mask)
             optimizer.step()
     torch.testing.assert_close(sparse.weight, dense.weight.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_inputs_of_other_sizes_are_refused():
+    sparse = SparseConv2d.from_dense(nn.Conv2d(3, 8, 3))
+    for channels in (2, 4, 4096):
+        with pytest.raises(InputError, match="not \\(batch, 3, rows, columns\\)"):
+            sparse(torch.zeros(1, channels, 8, 8))
+    with pytest.raises(InputError, match="2×8 pixels is too small for a kernel of 3×3"):
+        sparse(torch.zeros(1, 3, 2, 8))
+
+
+def test_scratch_memory_is_of_few_sizes():
+    sparse = SparseConv2d.from_dense(nn.Conv2d(3, 8, 3))
+    for size in range(4, 20):
+        sparse(torch.zeros(1, 3, size, size))
+    assert all(len(entry[-1].idle) <= training.KEPT for entry in ops.structures.entries.values())
 
 
 def test_paddings_that_it_has_not_are_refused():

@@ -188,6 +188,29 @@ def test_dense_gradient_comes_when_it_is_asked_for(pair):
     assert sparse.mask.equal(mask)
 
 
+def test_inputs_of_other_sizes_are_refused(pair):
+    sparse = pair[1]
+    for x in (torch.zeros(2, sparse.in_features + 1), torch.zeros(2, sparse.in_features - 1).double()):
+        with pytest.raises(InputError, match=f"the layer takes {sparse.in_features}"):
+            sparse(x)
+
+
+def test_trains_under_autocast():
+    model = nn.Sequential(nn.Linear(6, 8), SparseLinear.from_dense(nn.Linear(8, 4), torch.rand(4, 8) < 0.5))
+    with torch.autocast("cpu", torch.bfloat16):
+        model(torch.randn(3, 6)).float().square().sum().backward()
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 and p.grad.any() for p in model.parameters())
+
+
+def test_a_topology_written_anew_but_unchanged_is_prepared_once():
+    sparse = SparseLinear.from_dense(nn.Linear(8, 4), torch.rand(4, 8) < 0.5)
+    sparse(torch.ones(1, 8))
+    before = {id(entry[-1]) for entry in ops.structures.entries.values()}
+    sparse.positions.copy_(sparse.positions.clone())  # as DDP does at every step
+    sparse(torch.ones(1, 8))
+    assert {id(entry[-1]) for entry in ops.structures.entries.values()} == before
+
+
 def test_a_layer_without_weights_gives_its_bias():
     sparse = SparseLinear(torch.zeros(3, 4), bias=torch.tensor([1.0, 2, 3]))
     x = torch.randn(5, 4, requires_grad=True)

@@ -56,8 +56,11 @@ def entry(signature) -> Callable[[Callable], Entry]:
 
 
 def folder() -> Path:
-    """Where the machine code lies."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gossamer" / "kernels"
+    """Where the machine code lies; an OSError where this user has no home."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gossamer" / "kernels"
+    except RuntimeError as error:
+        raise OSError("no home") from error
 
 
 @functools.cache
@@ -102,8 +105,8 @@ class _Disk:
     def save_overload(self, signature, result):
         """Keep a compiled function."""
         payload = dumps(result._reduce())
-        path = self.path(result.codegen, signature)
         with contextlib.suppress(OSError):
+            path = self.path(result.codegen, signature)
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
                 file.write(hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)

@@ -55,6 +55,8 @@ class Convolution:
         """A call that sets out (N, O, OH, OW) to activation(conv(x) + bias + residual), x being (N, I, H, W)."""
         if out.shape != self.output_shape(x.shape):
             raise InputError(f"out has shape {out.shape}, not {self.output_shape(x.shape)}.")
+        if residual is not None and residual.shape != out.shape:
+            raise InputError(f"the residual has shape {residual.shape}, not {out.shape} like out.")
         arrays = [a for a in (x, out, residual) if a is not None]
         if not available() or not len(x) or any(a.dtype != np.float32 or a.strides[3] != 4 for a in arrays):
             return self._plain(x, out, residual)
@@ -88,6 +90,10 @@ def conv2d(
     bias is (O,); the rest as in `torch.nn.functional.conv2d`. A 1-D convolution is one of height 1.
     """
     stride, padding, dilation = ((v, v) if isinstance(v, int) else v for v in (stride, padding, dilation))
+    if mask is not None and (mask.dtype != bool or mask.shape != weight.shape):
+        raise InputError(f"the mask is {mask.dtype} of shape {mask.shape}, not bool of the weight's {weight.shape}.")
+    if len(weight) % groups or (bias is not None and bias.shape != weight.shape[:1]):
+        raise InputError(f"{groups} groups and a bias of {np.shape(bias)} do not fit a weight of {weight.shape}.")
     shape = (*weight.shape[:2], weight.shape[2] * weight.shape[3])
     weights = Weights.of(weight.reshape(shape), None if mask is None else mask.reshape(shape), groups, bias)
     return Convolution(weights, weight.shape[2:], stride, padding, dilation, Activation.of(activation))

@@ -6,6 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
+from gossamer.errors import InputError
 from gossamer.kernels.copies import Copies, plain
 from gossamer.kernels.geometry import Axis, Walk, backward, forward
 from gossamer.kernels.inner import Inner, products
@@ -16,6 +17,7 @@ from gossamer.kernels.simd import LANES
 from gossamer.kernels.strips import Strips, tile
 from gossamer.kernels.threads import spread
 
+KEPT = 4  # sizes of inputs whose scratch memory a layer keeps
 ROWS = 128  # rows of a matrix that go through the kernels together
 
 
@@ -36,6 +38,17 @@ class Structure:
         each = zip(size, self.shape[2:], self.stride, self.padding, self.dilation, strict=True)
         rows, columns = (Axis(*numbers) for numbers in each)
         return rows, columns
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+        """The output's (N, O, OH, OW) for an input of shape (N, I, H, W)."""
+        expected = self.shape[1] * self.groups
+        if len(shape) != 4 or shape[1] != expected:
+            raise InputError(f"the input has shape {tuple(shape)}, not (batch, {expected}, rows, columns).")
+        oh, ow = (axis.output for axis in self.axes(shape[2:]))
+        if oh < 1 or ow < 1:
+            kernel = "×".join(map(str, self.shape[2:]))
+            raise InputError(f"an input of {shape[2]}×{shape[3]} pixels is too small for a kernel of {kernel}; pad it.")
+        return shape[0], self.shape[0], oh, ow
 
     def source(self) -> np.ndarray:
         """The number of the non-zero at each place of the weight, one past the last where there is none."""
@@ -63,15 +76,20 @@ class Structure:
     def image(self, size, threads) -> "_Image":
         """Scratch memory for images of `size` (H, W), to be given back to `idle`."""
         with self.lock:
-            idle = self.idle.setdefault((size, threads), [])
+            idle = self.idle.pop((size, threads), [])
             if idle:
-                return idle.pop()
+                image = idle.pop()
+                if idle:
+                    self.idle[size, threads] = idle
+                return image
         return _Image(self, size, threads)
 
     def give(self, image: "_Image", size, threads):
         """Take scratch memory back."""
         with self.lock:
-            self.idle[size, threads].append(image)
+            self.idle.setdefault((size, threads), []).append(image)
+            while len(self.idle) > KEPT:
+                del self.idle[next(iter(self.idle))]
 
 
 class _Image:

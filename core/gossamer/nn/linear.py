@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from gossamer.errors import InputError
 from gossamer.kernels import ops
 from gossamer.nn.storage import SparseWeight, watch
 
@@ -35,6 +36,8 @@ class SparseLinear(SparseWeight):
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, in_features) to (…, out_features)."""
+        if x.shape[-1] != self.in_features:
+            raise InputError(f"the input has {x.shape[-1]} features, but the layer takes {self.in_features}.")
         y = ops.linear(x, self.values, self.positions, self.bias, self.out_features)
         if self.wants_dense_grad:
             watch(self, x, y)
