@@ -193,6 +193,17 @@ def test_the_number_of_inputs_is_checked(small):
         small[1](torch.zeros(1, 3, 6, 6), torch.zeros(1, 3, 6, 6))
 
 
+@pytest.mark.parametrize("example", [None, (), "image", [[1.0, 2.0]]])
+def test_what_is_no_example_is_refused(example):
+    with pytest.raises(InputError, match="give an input of the model"):
+        compile_model(nn.Linear(2, 2).eval(), example)
+
+
+def test_what_is_no_model_is_refused():
+    with pytest.raises(InputError, match=r"takes a torch\.nn\.Module"):
+        compile_model(torch.relu, torch.zeros(1, 2))  # pyright: ignore[reportArgumentType]
+
+
 def test_a_model_in_training_is_refused():
     with pytest.raises(InputError, match=r"model\.eval\(\)"):
         compile_model(nn.Linear(2, 2), torch.zeros(1, 2))
@@ -255,6 +266,12 @@ def test_masks_choose_what_is_kept():
     engine = compile_model(model, x, masks={"0.weight": mask})
     torch.testing.assert_close(engine(x), nn.functional.linear(x, before * mask, model[0].bias))
     assert torch.equal(model[0].weight, before)
+    tied = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6)).eval()
+    tied[1].weight = tied[0].weight
+    square = torch.rand(6, 6) < 0.5
+    torch.testing.assert_close(
+        compile_model(tied, x, masks={"1.weight": square})(x), compile_model(tied, x, masks={"0.weight": square})(x)
+    )
     with pytest.raises(InputError, match="fits no parameter"):
         compile_model(model, x, masks={"0.weight": mask.t()})
 
@@ -433,6 +450,7 @@ def test_a_model_that_cannot_be_traced_stays_whole():
 
     engine = compile_model(Branch().eval(), torch.ones(1, 3))
     assert isinstance(engine, Whole) and [row.kind for row in engine.report()] == ["torch"]
+    assert "torch.export" in engine.reason
     torch.testing.assert_close(engine(torch.ones(2, 3)), torch.full((2, 3), 2.0))
     torch.testing.assert_close(engine(-torch.ones(2, 3)), torch.full((2, 3), -2.0))
     with pytest.raises(InputError, match="stays PyTorch code"):

@@ -115,6 +115,11 @@ def test_inputs_of_other_sizes_are_refused():
         sparse(torch.zeros(1, 3, 2, 8))
 
 
+def test_layers_of_another_kind_are_refused():
+    with pytest.raises(InputError, match="Conv1d; SparseConv2d is made from a Conv2d"):
+        SparseConv2d.from_dense(nn.Conv1d(2, 2, 1))
+
+
 def test_scratch_memory_is_of_few_sizes():
     sparse = SparseConv2d.from_dense(nn.Conv2d(3, 8, 3))
     for size in range(4, 20):

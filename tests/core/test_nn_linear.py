@@ -164,6 +164,10 @@ def test_moves_that_make_no_sense_are_refused():
     for drop, grow in (([0], [1, 3]), ([1], [3]), ([0], [2])):
         with pytest.raises(InputError, match="drop living ones"):
             sparse.move(torch.tensor(drop), torch.tensor(grow))
+    with pytest.raises(InputError, match="1 among them"):
+        SparseLinear(torch.zeros(1, 4)).move(torch.tensor([1]), torch.tensor([2]))
+    with pytest.raises(InputError, match="is made from a Linear"):
+        SparseLinear.from_dense(nn.Conv1d(2, 2, 1))  # pyright: ignore[reportArgumentType]
     with pytest.raises(InputError, match="index 4"):
         sparse.move(torch.tensor([0]), torch.tensor([4]))
     with pytest.raises(InputError, match=r"drop has shape \(4,\)"):

@@ -29,10 +29,10 @@ def compile(
     Weights that are zero are the pattern; `masks` (parameter name -> bool tensor) sets further weights to zero. Batch
     norms are folded into weights, activations and residual additions into the kernels, and each layer becomes sparse
     only where that was measured to be faster at the example's batch size. Calls outside the engine's list of
-    operations stay PyTorch code, if need be the whole model. Where the example is on a GPU, all of it does, with linear
-    layers that are 2:4 sparse as PyTorch's semi-structured tensors.
+    operations stay PyTorch code, if need be the whole model, whose `reason` then says why. Where the example is on a
+    GPU, all of it does, with linear layers that are 2:4 sparse as PyTorch's semi-structured tensors.
 
-    Raises InputError where the model is in training mode, or a mask does not fit its parameter.
+    Raises InputError where the model is in training mode, the example is no tensor, or a mask fits no parameter.
     """
     import torch
 
@@ -42,6 +42,10 @@ def compile(
     from gossamer.engine.join import join_sums
 
     inputs = tuple(example) if isinstance(example, tuple | list) else (example,)
+    if not isinstance(model, torch.nn.Module):
+        raise InputError(f"model is a {type(model).__name__}; compile takes a torch.nn.Module")
+    if not inputs or not all(isinstance(x, torch.Tensor) for x in inputs):
+        raise InputError(f"example is {example!r:.60}; give an input of the model, or a tuple of them, as tensors")
     model = _masked(model, masks) if masks else model
     if inputs[0].is_cuda:
         _check_evaluation(model)
@@ -97,7 +101,7 @@ def _masked(model: "torch.nn.Module", masks: "Mapping[str, torch.Tensor]") -> "t
     import torch
 
     model = copy.deepcopy(model)
-    parameters = dict(model.named_parameters())
+    parameters = dict(model.named_parameters(remove_duplicate=False))
     for name, mask in masks.items():
         if name not in parameters or parameters[name].shape != mask.shape:
             shape = tuple(mask.shape)

@@ -143,10 +143,10 @@ def _without_weights(graph: Graph) -> Graph:
 
 
 class Whole:
-    """A model that stays PyTorch code as a whole, behind the face of an engine."""
+    """A model that stays PyTorch code as a whole, behind the face of an engine; `reason` says why."""
 
     def __init__(self, call: Callable[..., Any], report: Report, reason: str):
-        self._call, self._report, self._reason = call, report, reason
+        self._call, self._report, self.reason = call, report, reason
 
     def __call__(self, *inputs: Any) -> Any:
         """Return the model's output."""
@@ -162,7 +162,7 @@ class Whole:
     def save(self, path: str | Path) -> None:
         """Raise InputError: code is never stored."""
         raise InputError(
-            f"the model stays PyTorch code ({self._reason}) and cannot be saved: engines are stored without code"
+            f"the model stays PyTorch code ({self.reason}) and cannot be saved: engines are stored without code"
         )
 
 

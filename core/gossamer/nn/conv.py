@@ -34,6 +34,9 @@ class _SparseConvolution(SparseWeight):
     @classmethod
     def from_dense(cls, layer, mask: Tensor | None = None) -> Self:
         """The layer's copy that keeps its weights where `mask` is true, or where they are not zero."""
+        if not isinstance(layer, cls.dense):
+            kind = type(layer).__name__
+            raise InputError(f"the layer is a {kind}; {cls.__name__} is made from a {cls.dense.__name__}.")
         if layer.padding_mode != "zeros":
             raise InputError(f"padding_mode is {layer.padding_mode!r}; sparse convolutions pad with zeros only.")
         padding = layer.padding

@@ -22,6 +22,8 @@ class SparseLinear(SparseWeight):
     @classmethod
     def from_dense(cls, layer: nn.Linear, mask: Tensor | None = None) -> "SparseLinear":
         """The layer's copy that keeps its weights where `mask` is true, or where they are not zero."""
+        if not isinstance(layer, nn.Linear):
+            raise InputError(f"the layer is a {type(layer).__name__}; SparseLinear is made from a Linear.")
         return cls(layer.weight, mask, layer.bias).train(layer.training)
 
     def to_dense(self) -> nn.Linear:

@@ -60,10 +60,11 @@ class SparseWeight(nn.Module):
         drop, grow = self._indices(drop, "drop"), self._indices(grow, "grow")
         old = self.positions.long()
         place = torch.searchsorted(old, drop)
-        living = torch.isin(grow, old) & ~torch.isin(grow, drop)
-        if len(drop) != len(grow) or (old[place.clamp(max=max(len(old) - 1, 0))] != drop).any() or living.any():
+        wrong = torch.cat([drop[~torch.isin(drop, old)], grow[torch.isin(grow, old) & ~torch.isin(grow, drop)]])
+        if len(drop) != len(grow) or len(wrong):
+            told = f", {int(wrong[0])} among them" if len(wrong) else ""
             raise InputError(
-                f"cannot drop {len(drop)} and grow {len(grow)} weights: drop living ones, and grow as many dead ones."
+                f"cannot drop {len(drop)} and grow {len(grow)} weights{told}: drop living ones, grow as many dead ones."
             )
         kept = torch.ones_like(old, dtype=torch.bool)
         kept[place] = False
