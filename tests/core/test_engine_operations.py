@@ -115,6 +115,8 @@ def test_activations_are_torchs(activation, expected):
     close(run("activation", [x], attributes), expected(torch.from_numpy(x)))
     close(compiled("activation", [x], attributes), expected(torch.from_numpy(x)))
     close(compiled("activation", [x.reshape(2, -1)], attributes), expected(torch.from_numpy(x)).reshape(2, -1))
+    x[0, 1, 2] = np.nan
+    assert np.isnan(compiled("activation", [x], attributes)[0, 1, 2]).all()
 
 
 def test_linear_is_torchs_on_rows_and_on_sequences():
@@ -163,6 +165,8 @@ def test_max_pooling_by_hand():
     attributes = {"kernel": [2, 2], "stride": [2, 2], "padding": [1, 1], "dilation": [1, 1], "ceil": False}
     for result in (run, compiled):
         np.testing.assert_array_equal(result("max_pool2d", [x], attributes), [[[[-1, -2], [-4, -5]]]])
+    x[0, 0, 1, 1] = np.nan
+    np.testing.assert_array_equal(compiled("max_pool2d", [x], attributes), [[[[-1, -2], [-4, np.nan]]]])
 
 
 @settings(max_examples=40, deadline=None)

@@ -113,6 +113,22 @@ def test_any_linear_layer_is_that_of_its_twin(n, inputs, outputs, kind, activati
     np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", kernels.ACTIVATIONS)
+def test_what_is_no_number_is_not_hidden(name):
+    x = kernels.allocate((2, 3, 5, 5), (1, 1))
+    x[0] = np.nan
+    conv = kernels.conv2d(np.ones((5, 3, 3, 3), np.float32), padding=1, activation=name)
+    out = kernels.allocate(conv.output_shape(x.shape))
+    conv.bind(x, out)()
+    assert np.isnan(out[0]).all() and np.isfinite(out[1]).all()
+    linear = kernels.linear(np.ones((5, 4), np.float32), activation=name)
+    rows = np.zeros((2, 4), np.float32)
+    rows[0, 3] = np.nan
+    out = np.empty((2, 5), np.float32)
+    linear.bind(rows, out)()
+    assert np.isnan(out[0]).all() and np.isfinite(out[1]).all()
+
+
 def test_results_go_to_the_interior_alone():
     conv = kernels.conv2d(np.ones((5, 3, 3, 3), np.float32), bias=np.ones(5, np.float32), padding=1)
     layout = Layout((2, 5, 7, 7), (1, 1))

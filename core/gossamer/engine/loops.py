@@ -65,9 +65,16 @@ plain_loop, summing_loop = _compiled(), _compiled("reassoc")
 
 
 @plain_loop
+def _clamp(x, low, high):
+    """min(max(x, low), high), and NaN of NaN."""
+    x = low if x < low else x
+    return high if x > high else x
+
+
+@plain_loop
 def _exp(x):
     """e^x = 2^n e^r, |r| <= ln 2 / 2, e^r by a polynomial (Cephes): relative error below 2e-7; 1.5 * 2^23 rounds."""
-    x = min(max(x, F(-87.0)), F(88.0))
+    x = _clamp(x, F(-87.0), F(88.0))
     t = x * F(1.4426950408889634) + F(12582912.0)
     n = t - F(12582912.0)
     r = x - n * F(0.693359375) + n * F(2.12194440e-4)
@@ -102,19 +109,19 @@ def _activate(y, code, low, high):
     """Apply the activation to a row in place."""
     if code == RELU:
         for i in range(y.size):
-            y[i] = max(y[i], F(0.0))
+            y[i] = F(0.0) if y[i] < F(0.0) else y[i]
     elif code == CLAMP:
         for i in range(y.size):
-            y[i] = min(max(y[i], low), high)
+            y[i] = _clamp(y[i], low, high)
     elif code == LEAKY_RELU:
         for i in range(y.size):
-            y[i] = max(y[i], F(0.0)) + low * min(y[i], F(0.0))
+            y[i] = low * y[i] if y[i] < F(0.0) else y[i]
     elif code == HARDSWISH:
         for i in range(y.size):
-            y[i] = y[i] * min(max(y[i] * F(1 / 6) + F(0.5), F(0.0)), F(1.0))
+            y[i] = y[i] * _clamp(y[i] * F(1 / 6) + F(0.5), F(0.0), F(1.0))
     elif code == HARDSIGMOID:
         for i in range(y.size):
-            y[i] = min(max(y[i] * F(1 / 6) + F(0.5), F(0.0)), F(1.0))
+            y[i] = _clamp(y[i] * F(1 / 6) + F(0.5), F(0.0), F(1.0))
     elif code == SIGMOID:
         for i in range(y.size):
             y[i] = _sigmoid(y[i])

@@ -16,8 +16,8 @@ from gossamer.engine.loops import F, plain_loop, summing_loop
 
 def _emit_larger(context, builder, signature, args):
     kind = ir.FloatType()
-    function = builder.module.globals.get("llvm.maxnum.f32")
-    function = function or ir.Function(builder.module, ir.FunctionType(kind, [kind, kind]), "llvm.maxnum.f32")
+    function = builder.module.globals.get("llvm.maximum.f32")
+    function = function or ir.Function(builder.module, ir.FunctionType(kind, [kind, kind]), "llvm.maximum.f32")
     return builder.call(function, args)
 
 
@@ -26,7 +26,7 @@ def _type_larger(_, a, b):
 
 
 _larger: Any = intrinsic(_type_larger)
-"""The larger of two numbers; Numba's own max becomes masked stores, which stall the loads that follow them."""
+"""The larger of two numbers, NaN if one is; Numba's own max becomes masked stores, which stall the loads that follow them."""
 
 
 @plain_loop

@@ -59,9 +59,9 @@ class _Functions(Vectors):
         return result
 
     def exp(self, x):
-        """e**x by 2**n · e**r, |r| ≤ ln(2)/2, and the Taylor series of e**r; relative error below 3e-7."""
+        """e**x by 2**n · e**r, |r| ≤ ln(2)/2, and the Taylor series of e**r; relative error below 3e-7; 1 of NaN."""
         b = self.builder
-        x = self.clamp(x, self.number(-87), self.number(88))
+        x = self.clamp(b.select(self.is_nan(x), self.number(0), x), self.number(-87), self.number(88))
         n = self.call(f"llvm.rint.v{LANES}f32", VECTOR, b.fmul(x, self.number(1 / math.log(2))))
         high = 0.693359375  # the leading bits of ln(2), so that n · high is exact
         r = self.fma(n, self.number(-high), x)
@@ -74,6 +74,9 @@ class _Functions(Vectors):
     def leaky_relu(self, x):
         return self.builder.select(self.positive(x), x, self.builder.fmul(x, self.splat(self.slope)))
 
+    def is_nan(self, x):
+        return self.builder.fcmp_unordered("uno", x, x)
+
     def positive(self, x):
         return self.builder.fcmp_ordered(">", x, self.number(0))
 
@@ -85,7 +88,8 @@ class _Functions(Vectors):
 
     def sigmoid(self, x):
         e = self.exp(self.builder.fneg(x))
-        return self.builder.fdiv(self.number(1), self.builder.fadd(e, self.number(1)))
+        result = self.builder.fdiv(self.number(1), self.builder.fadd(e, self.number(1)))
+        return self.builder.select(self.is_nan(x), x, result)
 
     def silu(self, x):
         return self.builder.fmul(x, self.sigmoid(x))

@@ -84,9 +84,10 @@ class Vectors:
         return self.call(f"llvm.fmuladd.v{LANES}f32", VECTOR, a, b, c)
 
     def clamp(self, x, low, high):
-        """min(max(x, low), high)."""
-        x = self.call(f"llvm.maxnum.v{LANES}f32", VECTOR, x, low)
-        return self.call(f"llvm.minnum.v{LANES}f32", VECTOR, x, high)
+        """min(max(x, low), high), and NaN of NaN: one instruction each where the processor's maximum is such a choice."""
+        b = self.builder
+        x = b.select(b.fcmp_ordered("<", x, low), low, x)
+        return b.select(b.fcmp_ordered(">", x, high), high, x)
 
     def bits(self, address, index):
         """The mask whose bits are the `index`-th group of LANES bits at an address."""
