@@ -26,7 +26,7 @@ def _type_larger(_, a, b):
 
 
 _larger: Any = intrinsic(_type_larger)
-"""The larger of two numbers, NaN if one is; Numba's own max becomes masked stores, which stall the loads that follow them."""
+"""The larger of two numbers, NaN if one is; Numba's own max becomes masked stores, which stall the loads after them."""
 
 
 @plain_loop

@@ -84,7 +84,7 @@ class Vectors:
         return self.call(f"llvm.fmuladd.v{LANES}f32", VECTOR, a, b, c)
 
     def clamp(self, x, low, high):
-        """min(max(x, low), high), and NaN of NaN: one instruction each where the processor's maximum is such a choice."""
+        """min(max(x, low), high), and NaN of NaN; choices that processors have as one instruction."""
         b = self.builder
         x = b.select(b.fcmp_ordered("<", x, low), low, x)
         return b.select(b.fcmp_ordered(">", x, high), high, x)
