@@ -92,8 +92,9 @@ def conv2d(
     stride, padding, dilation = ((v, v) if isinstance(v, int) else v for v in (stride, padding, dilation))
     if mask is not None and (mask.dtype != bool or mask.shape != weight.shape):
         raise InputError(f"the mask is {mask.dtype} of shape {mask.shape}, not bool of the weight's {weight.shape}.")
-    if len(weight) % groups or (bias is not None and bias.shape != weight.shape[:1]):
-        raise InputError(f"{groups} groups and a bias of {np.shape(bias)} do not fit a weight of {weight.shape}.")
+    sizes = None if bias is None else bias.shape
+    if len(weight) % groups or sizes not in (None, weight.shape[:1]):
+        raise InputError(f"{groups} groups and a bias of {sizes} do not fit a weight of {weight.shape}.")
     shape = (*weight.shape[:2], weight.shape[2] * weight.shape[3])
     weights = Weights.of(weight.reshape(shape), None if mask is None else mask.reshape(shape), groups, bias)
     return Convolution(weights, weight.shape[2:], stride, padding, dilation, Activation.of(activation))

@@ -42,7 +42,7 @@ class _Structures:
             if found and found[0] == version:
                 self.entries.move_to_end(key)
                 return found[3]
-        check = zlib.crc32(positions.numpy())  # DDP writes buffers anew, unchanged, at every step
+        check = zlib.crc32(positions.numpy().data)  # DDP writes buffers anew, unchanged, at every step
         structure = found[3] if found and found[2] == check else Structure(positions.numpy(), *geometry)
         with self.lock:
             self.entries[key] = (version, positions.detach(), check, structure)
