@@ -68,11 +68,12 @@ def alike(results: Sequence[Result]) -> list[Result]:
 
 
 def by_method(results: Sequence[Result]) -> dict[str, list[Result]]:
-    """The results by method, with the pattern where it is not the plain one."""
+    """The results by method, with the pattern where it is not the plain one, and the distribution where one is asked."""
     groups: dict[str, list[Result]] = {}
     for result in results:
-        plain = result.pattern in ("dense", "wiring", "Unstructured()")
-        groups.setdefault(result.method if plain else f"{result.method} {result.pattern}", []).append(result)
+        pattern = "" if result.pattern in ("dense", "wiring", "Unstructured()") else result.pattern
+        words = (result.method, pattern, result.config["distribution"])
+        groups.setdefault(" ".join(word for word in words if word), []).append(result)
     return groups
 
 
@@ -95,10 +96,11 @@ def accuracy_by_sparsity(results: Sequence[Result]) -> "Figure":
         points = sorted(at)
         spreads = [stdev(at[p]) if len(at[p]) > 1 else 0.0 for p in points]
         means = [fmean(at[p]) for p in points]
-        label = name if max(means) > lowest else f"{name} (below: {max(means):.0f} %)"
-        axes.errorbar(points, means, spreads, marker="o", capsize=2, label=label)
+        if max(means) > lowest:
+            axes.errorbar(points, means, spreads, marker="o", capsize=2, alpha=0.8, label=name)
+        else:
+            axes.plot([], [], " ", label=f"{name}: {max(means):.0f} % at best")
     axes.set(xlabel="sparsity (of small-dense: of the network as large)", ylabel="top-1 accuracy (%)")
-    axes.set_ylim(bottom=max(lowest, axes.get_ylim()[0]))
     drawn.legend(fontsize="small", loc="outside right upper")
     return drawn
 
@@ -108,6 +110,8 @@ def accuracy_by_latency(results: Sequence[Result]) -> "Figure":
 
     Runs more than 12 points below the best are left out.
     """
+    from matplotlib.ticker import LogLocator
+
     drawn = figure(8, 5)
     axes = drawn.subplots()
     lowest = max(result.value for result in results) - SHOWN_POINTS / 100
@@ -119,7 +123,8 @@ def accuracy_by_latency(results: Sequence[Result]) -> "Figure":
     axes.plot(*zip(*front, strict=True), color="gray", linewidth=1, drawstyle="steps-post", label="Pareto front")
     axes.set(xlabel="latency of one input (ms, CPU)", ylabel="top-1 accuracy (%)", xscale="log")
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("{x:.2g}")
+    axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+    axes.xaxis.set_minor_formatter("{x:g}")
     drawn.legend(fontsize="small", loc="outside right upper")
     return drawn
 
