@@ -68,7 +68,7 @@ def alike(results: Sequence[Result]) -> list[Result]:
 
 
 def by_method(results: Sequence[Result]) -> dict[str, list[Result]]:
-    """The results by method, with the pattern where it is not the plain one, and the distribution where one is asked."""
+    """The results by method, with the pattern where it is not the plain one and the distribution that was asked."""
     groups: dict[str, list[Result]] = {}
     for result in results:
         pattern = "" if result.pattern in ("dense", "wiring", "Unstructured()") else result.pattern
