@@ -33,14 +33,15 @@ class Run:
 def command(domain: str, config: Any) -> str:
     """The command line that gives this configuration: the nearest preset and what differs from it.
 
-    A file or folder of `config.places` is given by the name of its option in capitals.
+    Of the files and folders that `config.places` names, the data's alone is given, by its option's name in capitals.
     """
     presets = domains.load(domain).PRESETS
-    places = getattr(config, "places", ())
+    places = set(getattr(config, "places", ()))
 
     def difference(preset: str) -> dict[str, Any]:
         base = presets[preset]
-        values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+        names = [f.name for f in dataclasses.fields(config) if f.name not in places - {"data_dir"}]
+        values = {name: getattr(config, name) for name in names}
         return {name: value for name, value in values.items() if value != getattr(base, name)}
 
     preset = min(presets, key=lambda name: len(difference(name)))

@@ -3,6 +3,7 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
+from gossamer import runs
 from gossamer_vision import benchmark
 
 QUICK = replace(next(iter(benchmark.PRESETS.values())), width=4, epochs=2, fine_tune=1, batch=100, every=3)
@@ -23,6 +24,19 @@ def test_grid_has_dense_first_and_the_baselines_for_every_seed():
         assert methods[0] == "dense"
         assert {"static-random", "small-dense", "random-pruned", "magnitude", "rigl", "wired"} <= set(methods)
     assert len(runs) == len(set(map(str, map(asdict, runs))))
+
+
+def test_a_result_s_name_and_command_tell_no_place_but_one_s_own_folder(tmp_path):
+    def named(config):
+        return runs.Run("vision", config).path(tmp_path), runs.command("vision", config)
+
+    away = replace(
+        benchmark.PRESETS["fashion-mnist"], data_dir=tmp_path, checkpoint=tmp_path / "a", save=tmp_path / "b"
+    )
+    assert named(away)[0] == named(replace(away, data_dir=None, checkpoint=None, save=None))[0]
+    assert named(away)[1] == "gossamer train vision fashion-mnist --data-dir DATA_DIR"
+    own = replace(away, data="folder")
+    assert named(own)[0] != named(replace(own, data_dir=tmp_path / "other"))[0]
 
 
 TIMES = ("train_seconds", "latency_ms", "dense_latency_ms")
