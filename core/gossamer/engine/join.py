@@ -6,7 +6,7 @@ As one, neither writes a large result for the other to read.
 
 import numpy as np
 
-from gossamer.engine.graph import Graph, Node
+from gossamer.engine.graph import Graph, Node, unused
 
 _PIXEL = {"padding": [0, 0], "dilation": [1, 1], "groups": 1}
 
@@ -50,11 +50,9 @@ def _joined(graph: Graph, node: Node, other: Node) -> list[Node]:
     nodes.append(Node("concat", name, parts, {}, {"axis": 1}, node.layer))
     weights = [graph.tensors[part.tensors["weight"]] for part in (node, other)]
     biases = [graph.tensors[part.tensors["bias"]] for part in (node, other) if "bias" in part.tensors]
-    graph.tensors[f"{name}.weight"] = np.concatenate(weights, axis=1)
-    tensors = {"weight": f"{name}.weight"}
-    if biases:
-        graph.tensors[f"{name}.bias"] = np.add.reduce(biases)
-        tensors["bias"] = f"{name}.bias"
+    joined = {"weight": np.concatenate(weights, axis=1)} | ({"bias": np.add.reduce(biases)} if biases else {})
+    tensors = {role: unused(f"{name}.{role}", graph.tensors) for role in joined}
+    graph.tensors |= {tensors[role]: tensor for role, tensor in joined.items()}
     attributes = node.attributes | {"stride": [1, 1]}
     nodes.append(Node("conv2d", node.name, [name], tensors, attributes, f"{node.layer} + {other.layer}"))
     return nodes
