@@ -16,6 +16,7 @@ class Domain(Protocol):
 
     `PRESETS` names configurations, the smoke test first; `grid` gives the runs that compare a preset: methods by seeds,
     the dense one first; `run` trains and evaluates one configuration and tells its progress to `log`, a line at a time.
+    A configuration may have `places`, the names of its fields that say where files lie: no part of what a run is.
     """
 
     METRIC: str
