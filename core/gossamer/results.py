@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import secrets
 import subprocess
 from collections.abc import Mapping
@@ -28,6 +29,9 @@ PACKAGES = (
     "minigrid",
     "bm25s",
 )
+
+# A list of numbers alone, which is kept on one line; no string holds a line break, so none is taken for such a list.
+_ROWS = re.compile(r"\[\n[-+.\deE,\s]*\]")
 
 
 def versions() -> dict[str, str]:
@@ -120,7 +124,8 @@ class Result:
     def save(self, folder: Path) -> Path:
         """Write the result atomically below `folder`; return the path."""
         path = self.path(folder)
-        write_atomically(path, json.dumps(dataclasses.asdict(self), indent=1, default=str).encode() + b"\n")
+        text = json.dumps(dataclasses.asdict(self), indent=1, default=str)
+        write_atomically(path, _ROWS.sub(lambda row: " ".join(row[0].split()), text).encode() + b"\n")
         return path
 
     @classmethod

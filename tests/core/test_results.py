@@ -40,6 +40,15 @@ def test_saved_and_loaded_are_equal(tmp_path):
     assert results.read(tmp_path, "other") == []
 
 
+def test_numbers_share_a_line_and_words_are_left_as_they_are(tmp_path):
+    made = result(
+        extra={"wrong": [3, 1, 4], "curve": [0.5, -1e-7], "said": "[\n 1,\n 2]", "names": ["a", "b"], "none": []}
+    )
+    text = made.save(tmp_path).read_text()
+    assert '"wrong": [ 3, 1, 4 ]' in text and '"curve": [ 0.5, -1e-07 ]' in text
+    assert gs.Result.load(made.path(tmp_path)) == made
+
+
 def test_the_keys_are_the_ones_of_the_design(tmp_path):
     keys = set(json.loads(result().save(tmp_path).read_text()))
     assert keys == {
