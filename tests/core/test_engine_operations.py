@@ -169,6 +169,16 @@ def test_max_pooling_by_hand():
     np.testing.assert_array_equal(compiled("max_pool2d", [x], attributes), [[[[-1, -2], [-4, np.nan]]]])
 
 
+@pytest.mark.parametrize("width", [2, 7, 8, 14, 16, 17, 31, 32, 33, 63, 64, 67, 96])
+def test_pooling_two_by_two_is_torchs_and_knows_what_is_no_number(width):
+    x = numbers(2, 3, 7, width)
+    x[1, 2, 3, width // 3], x[0, 1, 4, 0] = np.nan, -np.inf
+    attributes = {"kernel": [2, 2], "stride": [2, 2], "padding": [0, 0], "dilation": [1, 1], "ceil": False}
+    expected = functional.max_pool2d(torch.from_numpy(x), 2)
+    np.testing.assert_array_equal(compiled("max_pool2d", [x], attributes), expected)
+    assert expected.isnan().sum() == 1
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     size=st.tuples(st.integers(4, 11), st.integers(4, 40)),

@@ -14,10 +14,12 @@ from gossamer.kernels.geometry import Axis
 try:
     from gossamer.engine import loops, pooling_loops
     from gossamer.kernels.copies import Copies
+    from gossamer.kernels.pooling import MaxPool
 except ImportError:  # no Numba: the plain references do the work
     loops: Any = None
     pooling_loops: Any = None
     Copies: Any = None
+    MaxPool: Any = None
 
 Step = Callable[[], Any]
 
@@ -164,11 +166,13 @@ def _pool(attributes: dict, inputs: list, tensors: dict, out: np.ndarray) -> Any
     if attributes["kernel"] == [1, 1] and attributes["padding"] == [0, 0]:
         return _every(attributes["stride"], x, out)
     average = "count_padding" in attributes
-    divisors = pool_divisors(x.shape[2:], attributes) if average else np.zeros((0, 0), np.float32)
     names = ("kernel", "stride", "padding")
-    window = [np.array(attributes[name], np.int64) for name in names] + [
-        np.array(attributes.get("dilation", [1, 1]), np.int64)
-    ]
+    sizes = [attributes[name] for name in names] + [attributes.get("dilation", [1, 1])]
+    whole = all(2 * n <= size for n, size in zip(out.shape[2:], x.shape[2:], strict=True))
+    if not average and whole and sizes == [[2, 2], [2, 2], [0, 0], [1, 1]]:
+        return MaxPool(x, out)
+    divisors = pool_divisors(x.shape[2:], attributes) if average else np.zeros((0, 0), np.float32)
+    window = [np.array(size, np.int64) for size in sizes]
     places = np.array(out.shape, np.int64), *x.shape[2:], loops.strides(x, out)
     return partial(pooling_loops.pool_rows, loops.flat(x), loops.flat(out), *places, *window, divisors)
 
