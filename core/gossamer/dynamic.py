@@ -256,7 +256,9 @@ class GraNet(RigL):
     def __init__(
         self, masking: Masking, sparsity: float, *, schedule: str | Schedule = "cubic", **options: Any
     ) -> None:
-        if not masking.sparsity <= sparsity < 1:
+        size = sum(part.mask.numel() for part in masking.parts.values())
+        alive = sum(masking.counts.values()) + len(masking.counts) / 2  # each is rounded
+        if not (1 - sparsity) * size <= alive or not sparsity < 1:
             raise InputError(
                 f"sparsity is {sparsity}; it must be in [{masking.sparsity:.4g}, 1), from the masking's own on."
             )

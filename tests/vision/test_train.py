@@ -5,7 +5,7 @@ import torch
 
 from gossamer import InputError
 from gossamer_vision.methods import METHODS
-from gossamer_vision.run import Run, one_cycle
+from gossamer_vision.run import Run, averaging, measure_statistics, one_cycle
 from gossamer_vision.train import Config, load_data, train
 
 TINY = Config(width=4, stem=2, epochs=2, fine_tune=1, batch=100, every=3, sparsity=0.8)
@@ -69,30 +69,40 @@ def test_same_seed_same_numbers():
 
 
 @pytest.mark.parametrize(
-    ("method", "ema"), [("dense", 0.9), ("rigl", 0.0), ("magnitude-finetune", 0.5), ("lottery", 0.0)]
+    ("method", "ema", "sparsity"),
+    [
+        ("dense", 0.9, 0.8),
+        ("rigl", 0.0, 0.8),
+        ("magnitude-finetune", 0.5, 0.8),
+        ("lottery", 0.0, 0.8),
+        ("set", 0.0, 0.8),
+        ("srigl", 0.0, 0.8),
+        *((method, 0.0, sparsity) for method in ("gmp", "granet") for sparsity in (0.8, 0.83, 0.9)),
+    ],
 )
-def test_resumed_run_equals_one_never_interrupted(tmp_path, method, ema):
-    config = replace(of(method), ema=ema, checkpoint=tmp_path / "run.pt")
+def test_resumed_run_equals_one_never_interrupted(tmp_path, method, ema, sparsity):
+    config = replace(of(method), ema=ema, sparsity=sparsity, epochs=3, checkpoint=tmp_path / "run.pt")
     whole = train(replace(config, checkpoint=None))
 
     class Stop(Exception):
         pass
 
-    def stop_after(count: int):
-        lines = []
+    def one_epoch():
+        epochs = []
 
         def log(line: str) -> None:
-            lines.append(line)
-            if len(lines) > count:  # after the checkpoint of that many epochs
+            epochs.append(line) if line.startswith("epoch") else None
+            if len(epochs) == 2:  # the first has its checkpoint
                 raise Stop
 
         return log
 
-    with pytest.raises(Stop):
-        train(config, stop_after(1))
+    for _ in whole.progress.held_out[1:]:  # the last time with the sparsity reached
+        with pytest.raises(Stop):
+            train(config, one_epoch())
     resumed = train(config)
     assert len(resumed.progress.held_out) == len(whole.progress.held_out)
-    assert same(resumed, whole)
+    assert same(resumed, whole) and resumed.training_bytes == whole.training_bytes
 
 
 @pytest.mark.parametrize("method", ["random-pruned", "magnitude-finetune"])
@@ -118,6 +128,23 @@ def test_averaged_weights_are_masked_by_the_topology():
     assert run.masking is not None
     for name, mask in run.masking.masks.items():
         assert not run.network.get_parameter(name)[~mask].any()
+
+
+def test_averages_follow_by_their_decay_and_whole_numbers_are_copied():
+    averaged = [torch.tensor([1.0])], [torch.tensor([4, 9], dtype=torch.int32)]
+    current = [torch.tensor([3.0])], [torch.tensor([5, 6], dtype=torch.int32)]
+    for own, new in zip(averaged, current, strict=True):
+        averaging(0.9)(own, new, 1)
+    assert averaged[0][0].item() == pytest.approx(1.2) and averaged[1][0].tolist() == [5, 6]
+
+
+def test_scores_see_the_statistics_of_their_batches():
+    network = torch.nn.Sequential(torch.nn.BatchNorm2d(2, momentum=0.2))
+    batches = torch.randn(3, 10, 2, 4, 4, generator=torch.Generator().manual_seed(0)) * 3 + 1
+    measure_statistics(network, [*batches])
+    torch.testing.assert_close(network[0].running_mean, batches.mean((0, 1, 3, 4)))
+    torch.testing.assert_close(network[0].running_var, batches.transpose(1, 2).flatten(2).var(2).mean(0))
+    assert network[0].momentum == 0.2
 
 
 def test_fewer_training_images_leave_the_number_of_steps():
@@ -178,7 +205,7 @@ def test_sparse_storage_trains_to_the_masks_numbers(method):
 
 
 def test_sparse_storage_resumes(tmp_path):
-    config = replace(TINY, method="static-random", storage="sparse", ema=0.5)
+    config = replace(TINY, method="static-random", storage="sparse", ema=0.9)
     whole, run = train(config), Run(config, load_data(config))
     run.start(run.cycles[0])
     run.progress.losses.append(run.train_epoch(run.cycles[0]))

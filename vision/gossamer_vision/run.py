@@ -4,15 +4,16 @@ import copy
 import math
 import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import gossamer as gs
@@ -68,6 +69,34 @@ def architecture(config: "Config", data: Data) -> dict[str, Any]:
         alive = sum(p.numel() for p in sparse.parameters()) - dead
         asked["width"] = models.width_of_size(lambda w: models.build(**{**asked, "width": w}), alive, config.width)
     return asked
+
+
+def averaging(decay: float) -> Callable[[list[Tensor], list[Tensor], Any], None]:
+    """How averaged weights follow the weights: a ← decay · a + (1 − decay) · w; whole numbers are copied."""
+    average = get_ema_multi_avg_fn(decay)
+
+    def follow(averaged: list[Tensor], current: list[Tensor], count: Any) -> None:
+        if averaged[0].is_floating_point():
+            average(averaged, current, count)
+        else:
+            for target, source in zip(averaged, current, strict=True):
+                target.copy_(source)
+
+    return follow
+
+
+@torch.no_grad()
+def measure_statistics(network: nn.Module, batches: Sequence[Tensor]) -> None:
+    """Give normalisation the mean statistics of the batches, for scores, which are taken in evaluation mode."""
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    for images in batches:
+        network(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 class Run:
@@ -176,7 +205,7 @@ class Run:
             steps = cycle.epochs * self.steps
             self.movement = movement(self.method, self.masking, config.sparsity, steps, config.every, **options)
         if config.ema:
-            self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
+            self.average = AveragedModel(self.network, multi_avg_fn=averaging(config.ema), use_buffers=True)
 
     def sparsified(self, sparsity: float, score: str | None = None) -> Masking:
         """The network's masking at that sparsity, chosen by the method's score or by another."""
@@ -185,9 +214,7 @@ class Run:
         if name in NEEDING_DATA:
             order = torch.randperm(len(self.images), generator=self.generator)[: SCORE_BATCHES * self.batch]
             batches = [(self.data.scaled(self.images[i]), self.labels[i]) for i in order.split(self.batch)]
-            with torch.no_grad():
-                for images, _ in batches:  # the scores run in evaluation mode, so give normalisation its statistics
-                    self.network(images)
+            measure_statistics(self.network, [images for images, _ in batches])
         return gs.sparsify(
             self.network,
             sparsity,
