@@ -2,11 +2,12 @@
 
 import gzip
 import io
+import math
 import pickle
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from torchvision.transforms import v2
 from gossamer import InputError
 
 IDX_BYTES = 0x08
+ARRAY_PARTS = ("_reconstruct", "ndarray", "dtype")
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
 
 
@@ -39,37 +41,66 @@ def idx(path: Path) -> Tensor:
     return torch.from_numpy(np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(sizes).copy())
 
 
-class _ArraysOnly(pickle.Unpickler):
-    """Unpickles NumPy arrays, containers, text and numbers; anything that could run code is refused."""
+class _Recorded:
+    """Stands for what a pickle would make: keeps the arguments and the state, and runs nothing."""
 
-    allowed = frozenset(
-        (module, name)
-        for module in ("numpy.core.multiarray", "numpy._core.multiarray", "numpy")
-        for name in ("_reconstruct", "ndarray", "dtype")
-    ) | {("_codecs", "encode")}
+    def __init__(self, *arguments: Any):
+        self.arguments = arguments
+        self.state: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+class _ArraysOnly(pickle._Unpickler):  # the one in Python: a damaged file can make the one in C ask for any memory
+    """Unpickles containers, text and numbers, and records NumPy's arrays; anything else is refused.
+
+    Tuples become lists: to hash deep ones, as keys, overflows the stack.
+    """
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = pickle._Unpickler.dispatch | {
+        pickle.EMPTY_TUPLE[0]: pickle._Unpickler.dispatch[pickle.EMPTY_LIST[0]],
+        pickle.TUPLE[0]: pickle._Unpickler.dispatch[pickle.LIST[0]],
+        pickle.TUPLE1[0]: lambda self: _gather(self.stack, 1),
+        pickle.TUPLE2[0]: lambda self: _gather(self.stack, 2),
+        pickle.TUPLE3[0]: lambda self: _gather(self.stack, 3),
+    }
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self.allowed:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no CIFAR file needs")
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+        if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes in Python 2's protocol
+            return lambda text, encoding: text.encode("latin1")
+        if module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray") and name in ARRAY_PARTS:
+            return _Recorded
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no CIFAR file needs")
+
+
+def _gather(stack: list[Any], count: int) -> None:
+    stack[-count:] = [stack[-count:]]
+
+
+def _plain(value: Any) -> Any:
+    """The array of bytes that was recorded, of the state [version, sizes, type, Fortran order, bytes]; or the value."""
+    if not isinstance(value, _Recorded):
+        return value
+    _, sizes, kind, fortran, raw = value.state
+    if kind.arguments[0] not in ("u1", b"u1"):
+        raise ValueError(f"it holds an array of type {kind.arguments[0]}, not of bytes")
+    if len(raw) != math.prod(sizes) or min(sizes, default=0) < 0:
+        raise ValueError(f"it holds {len(raw)} bytes for an array of {sizes}")
+    return np.frombuffer(bytearray(raw), np.uint8).reshape(sizes, order="F" if fortran else "C")
 
 
 def cifar(path: Path) -> dict[str, Any]:
-    """The dictionary in one of CIFAR's pickles, its keys as text; arrays and plain values alone are unpickled."""
+    """The dictionary in one of CIFAR's pickles, its keys as text; arrays of bytes and plain values alone are read.
+
+    Raises `InputError` where the file is damaged or asks for anything else.
+    """
     try:
         found = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="bytes").load()
-        return {key.decode() if isinstance(key, bytes) else key: value for key, value in found.items()}
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        IndexError,
-        KeyError,
-        pickle.UnpicklingError,
-    ) as e:
-        raise InputError(f"{path} is no file of CIFAR's: {e}. Fetch the data set again.") from e
+        return {key.decode() if isinstance(key, bytes) else str(key): _plain(found[key]) for key in found}
+    except Exception as error:  # a damaged pickle raises many kinds
+        reason = str(error) or type(error).__name__
+        raise InputError(f"{path} is no file of CIFAR's: {reason}. Fetch the data set again.") from error
 
 
 def picture(path: Path, size: int, channels: int = 3) -> Tensor:

@@ -1,0 +1,43 @@
+import pickle
+
+import numpy as np
+import pytest
+
+from gossamer import InputError
+from gossamer_vision import readers
+
+PIXELS = np.arange(2 * 3072, dtype=np.uint8).reshape(2, 3072)
+# As Python 2 wrote CIFAR's files: text of bytes, and NumPy's old names.
+OF_PYTHON_2 = (
+    b"\x80\x02}q\x01(U\x04dataq\x02cnumpy.core.multiarray\n_reconstruct\nq\x03cnumpy\nndarray\nq\x04K\x00\x85U\x01b\x87"
+    b"Rq\x05(K\x01K\x02M\x00\x0c\x86cnumpy\ndtype\nq\x06U\x02u1K\x00K\x01\x87Rq\x07(K\x03U\x01|NNNJ\xff\xff\xff\xff"
+    b"J\xff\xff\xff\xffK\x00tb\x89T\x00\x18\x00\x00" + PIXELS.tobytes() + b"tbU\x06labels]q\x08(K\x01K\x02eu."
+)
+
+
+@pytest.mark.parametrize(
+    "content", [OF_PYTHON_2, *(pickle.dumps({b"data": PIXELS, "labels": [1, 2]}, protocol) for protocol in (2, 3, 4))]
+)
+def test_cifar_pickles_of_every_age_are_read(tmp_path, content):
+    (tmp_path / "batch").write_bytes(content)
+    found = readers.cifar(tmp_path / "batch")
+    assert found["labels"] == [1, 2] and np.array_equal(found["data"], PIXELS) and found["data"].dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (OF_PYTHON_2.replace(b"u1", b"O8"), "type b'O8', not of bytes"),
+        (OF_PYTHON_2.replace(b"M\x00\x0c", b"M\x00\x0d"), r"6144 bytes for an array of \[2, 3328\]"),
+        (OF_PYTHON_2.replace(b"K\x01K\x02M", b"K\x01K\x03M"), r"6144 bytes for an array of \[3, 3072\]"),
+        (OF_PYTHON_2.replace(b"u1K\x00K\x01", b"u1K\x00K\x01K\x01"), "no file of CIFAR's"),
+        (b"\x80\x02})" + b"\x85" * 500_000 + b"K\x01s.", "unhashable"),
+        (b"\x80\x04}B\xff\xff\xff\x7f.", "no file of CIFAR's: EOFError"),
+        (pickle.dumps({b"data": b"x" * 9})[:-4], "no file of CIFAR's"),
+        (pickle.dumps([1]), "no file of CIFAR's"),
+    ],
+)
+def test_damaged_cifar_pickles_are_named_and_crash_nothing(tmp_path, content, message):
+    (tmp_path / "batch").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        readers.cifar(tmp_path / "batch")
