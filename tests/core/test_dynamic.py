@@ -540,6 +540,14 @@ def masked(sparsity: float = 0.5, **options) -> gs.Masking:
     return gs.sparsify(network(), sparsity, **options)
 
 
+def test_gradual_pruning_starts_at_a_sparsity_that_rounding_made_higher():
+    masking = gs.sparsify(nn.Sequential(nn.Linear(7, 3)), 0.9, include=("*",))
+    assert masking.sparsity == pytest.approx(19 / 21)
+    assert gs.GMP(masking, 0.9, until=900).initial == masking.sparsity
+    with pytest.raises(gs.InputError, match=r"sparsity is 0.87; it must be in \[0.9048, 1\)"):
+        gs.GMP(masking, 0.87, until=900)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -71,7 +71,7 @@ def architecture(config: "Config", data: Data) -> dict[str, Any]:
     return asked
 
 
-def averaging(decay: float) -> Callable[[list[Tensor], list[Tensor], Any], None]:
+def averaging(decay: float) -> Callable[..., None]:
     """How averaged weights follow the weights: a ← decay · a + (1 − decay) · w; whole numbers are copied."""
     average = get_ema_multi_avg_fn(decay)
 
