@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 import pickle
 
 import numpy as np
@@ -32,6 +33,15 @@ def test_digits_are_split_in_three_parts_without_overlap():
     rows = [{row.numpy().tobytes() for row in part.images} for part in (digits.train, digits.held_out, digits.test)]
     assert not (rows[0] & rows[1] or rows[0] & rows[2] or rows[1] & rows[2])
     assert torch.equal(digits.test.images, data.load("digits").test.images)
+
+
+def test_digits_are_split_as_when_their_results_were_published():
+    digits = data.load("digits")
+    contents = (
+        p.images.numpy().tobytes() + p.labels.numpy().tobytes() for p in (digits.train, digits.held_out, digits.test)
+    )
+    found = [hashlib.sha256(content).hexdigest()[:16] for content in contents]
+    assert found == ["7daa08ab6f98d58f", "f150f996cf9a9d0e", "f129066cbad49b32"]
 
 
 def test_scaled_training_images_have_mean_0_and_deviation_1():
@@ -71,7 +81,10 @@ def truncate(path) -> None:
         (lambda f: truncate(f / "train-images-idx3-ubyte.gz"), "train-images-idx3-ubyte.gz cannot be read"),
         (lambda f: (f / "t10k-labels-idx1-ubyte.gz").write_bytes(b""), "t10k-labels.*begins with nothing"),
         (lambda f: write_idx(f / "train-labels-idx1-ubyte.gz", np.zeros(3, np.uint8)), r"\(40, 28, 28\).*\(3,\)"),
-        (lambda f: write_idx(f / "train-labels-idx1-ubyte.gz", np.full(40, 11, np.uint8)), "label 11.*10 classes"),
+        (
+            lambda f: write_idx(f / "train-labels-idx1-ubyte.gz", np.full(40, 11, np.uint8)),
+            "train has the label 11.*10 classes",
+        ),
     ],
 )
 def test_half_written_idx_folder_is_named(tmp_path, harm, message):
@@ -121,6 +134,27 @@ def test_cifar_is_read(tmp_path):
     assert [len(found.train), len(found.held_out), len(found.test)] == [10, 10, 4]
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("data_batch_2", {b"labels": [0, 1, 2, 4]}, "data_batch_1 has the label 4, and the data set 4 classes"),
+        ("test_batch", {b"labels": [0, 1, 2, -1]}, "test_batch has the label -1"),
+        ("test_batch", {b"labels": [0, 1, 2]}, r"\(4, 3, 32, 32\).*\(3,\)"),
+        ("test_batch", {b"labels": [0, 1, 2, 0.5]}, "float32"),
+        ("test_batch", {b"labels": [0, 1, 2, 10**30]}, "no batches of CIFAR10"),
+        ("batches.meta", {b"label_names": []}, "data set 0 classes"),
+        ("batches.meta", {b"other": []}, "names no classes in batches.meta"),
+    ],
+)
+def test_cifar_labels_without_a_class_are_named(tmp_path, file, content, message):
+    write_cifar(tmp_path / "cifar-10-batches-py")
+    path = tmp_path / "cifar-10-batches-py" / file
+    found = pickle.loads(path.read_bytes()) if b"other" not in content else {}
+    path.write_bytes(pickle.dumps(found | content, protocol=2))
+    with pytest.raises(InputError, match=message):
+        data.load("cifar-10", tmp_path)
+
+
 class Harmful:
     def __reduce__(self):
         return print, ("this must not run",)
@@ -135,21 +169,74 @@ def test_code_in_a_cifar_pickle_does_not_run(tmp_path, capsys):
 
 
 def write_pictures(folder, classes=("cat", "dog"), count: int = 10) -> None:
-    generator = np.random.default_rng(0)
-    for name in classes:
+    """Pictures of one colour each, by which to know them again."""
+    for label, name in enumerate(classes):
         (folder / name).mkdir(parents=True)
         for i in range(count):
-            array = generator.integers(0, 256, (20 + i, 30, 3), dtype=np.uint8)
-            Image.fromarray(array).save(folder / name / f"{i}.png")
+            Image.new("RGB", (30, 20 + i), (label, i, 0)).save(folder / name / f"{i}.png")
+
+
+def known(part: Part) -> set[tuple[int, ...]]:
+    return {tuple(image[:, 0, 0].tolist()) for image in part.images}
 
 
 def test_folder_of_pictures_goes_on_without_the_corrupt_one(tmp_path):
     write_pictures(tmp_path)
     (tmp_path / "cat" / "bad.png").write_bytes(b"not a picture")
+    for hidden in (".ipynb_checkpoints", "__MACOSX", "cat/.hidden", "dog/__MACOSX"):
+        (tmp_path / hidden).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / hidden / "0.png")
+    (tmp_path / "dog" / "._0.png").write_bytes(b"what macOS leaves")
     found = data.load("folder", tmp_path, size=16)
     assert found.classes == ("cat", "dog") and found.shape == (3, 16, 16)
-    assert [len(found.train), len(found.held_out), len(found.test)] == [14, 2, 4]
+    assert sum(map(len, (found.train, found.held_out, found.test))) == 20
     assert [path.name for path in found.skipped] == ["bad.png"]
+
+
+def test_pictures_of_a_folder_keep_their_part_when_others_come(tmp_path):
+    write_pictures(tmp_path, count=60)
+    before = data.load("folder", tmp_path, size=8)
+    for i in range(60, 90):
+        Image.new("RGB", (30, 20), (0, i, 0)).save(tmp_path / "cat" / f"{i}.png")
+    after = data.load("folder", tmp_path, size=8)
+    for part in ("train", "held_out", "test"):
+        assert known(getattr(before, part)) < known(getattr(after, part))
+    assert len(after.test) == pytest.approx(30, abs=10) and len(after.held_out) == pytest.approx(15, abs=10)
+
+
+def test_every_part_of_a_folder_has_every_class_or_says_how_many_it_needs(tmp_path):
+    write_pictures(tmp_path, count=3)
+    found = data.load("folder", tmp_path, size=8)
+    assert [part.labels.tolist() for part in (found.train, found.held_out, found.test)] == [[0, 1]] * 3
+    (tmp_path / "dog" / "1.png").write_bytes(b"not a picture")
+    with pytest.raises(InputError, match="'dog' has too few readable pictures, 2: each class needs 3"):
+        data.load("folder", tmp_path)
+
+
+@pytest.mark.parametrize("content", [None, b"not a picture"])
+def test_class_without_a_readable_picture_is_named(tmp_path, content):
+    write_pictures(tmp_path, classes=("cat", "dog", "eel"))
+    for path in (tmp_path / "eel").iterdir():
+        path.write_bytes(content) if content else path.unlink()
+    with pytest.raises(InputError, match="no readable picture in eel .*take it away"):
+        data.load("folder", tmp_path)
+
+
+def test_parts_that_are_set_aside_are_used(tmp_path):
+    write_pictures(tmp_path / "train", count=8)
+    write_pictures(tmp_path / "valid", count=2)
+    found = data.load("folder", tmp_path, size=8)
+    assert len(found.test) == 4 and len(found.train) + len(found.held_out) == 16
+    write_pictures(tmp_path / "test", count=3)
+    found = data.load("folder", tmp_path, size=8)
+    assert [len(found.train), len(found.held_out), len(found.test)] == [16, 4, 6]
+
+
+def test_imagenette_is_divided_as_ever(tmp_path):
+    write_pictures(tmp_path / "train", count=8)
+    write_pictures(tmp_path / "val", count=2)
+    found = data.load("imagenette", tmp_path, size=8)
+    assert known(found.held_out) == {(0, 0, 0)} and len(found.train) == 14 and len(found.test) == 4
 
 
 def test_train_and_test_folders_must_have_the_same_classes(tmp_path):

@@ -2,6 +2,7 @@ import pickle
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from gossamer import InputError
 from gossamer_vision import readers
@@ -41,3 +42,27 @@ def test_damaged_cifar_pickles_are_named_and_crash_nothing(tmp_path, content, me
     (tmp_path / "batch").write_bytes(content)
     with pytest.raises(InputError, match=message):
         readers.cifar(tmp_path / "batch")
+
+
+def test_pictures_are_cut_to_their_middle_before_they_grow(tmp_path):
+    tall = np.zeros((30_000, 1), np.uint8)
+    tall[15_000 - 1 : 15_000 + 1] = 77
+    Image.fromarray(tall).save(tmp_path / "tall.png")
+    assert readers.picture(tmp_path / "tall.png", 64).unique().tolist() == [77]
+    Image.fromarray(np.arange(24, dtype=np.uint8).reshape(4, 6)).save(tmp_path / "wide.png")
+    assert readers.picture(tmp_path / "wide.png", 4, channels=1)[0, 0].tolist() == [1, 2, 3, 4]
+
+
+def test_pictures_are_turned_as_the_camera_was_held(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by a quarter, clockwise, to see it
+    Image.fromarray(np.uint8([[1, 2], [3, 4]])).save(tmp_path / "turned.png", exif=exif)
+    assert readers.picture(tmp_path / "turned.png", 2, channels=1)[0].tolist() == [[3, 1], [4, 2]]
+
+
+def test_pictures_with_more_pixels_than_pillow_takes_for_safe_are_refused(tmp_path, monkeypatch):
+    Image.new("L", (30, 20)).save(tmp_path / "large.png")
+    for limit in (599, 250):  # at once the limit Pillow warns of, at twice that it refuses
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        with pytest.raises(InputError, match=r"large.png .*600 pixels"):
+            readers.picture(tmp_path / "large.png", 8)

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gossamer import InputError
+from gossamer import InputError, distributions
 from gossamer_vision.methods import METHODS
 from gossamer_vision.run import Run, averaging, measure_statistics, one_cycle
 from gossamer_vision.train import Config, load_data, train
@@ -40,6 +40,15 @@ def test_every_method_ends_at_its_sparsity_with_dead_weights_at_zero(method):
     assert run.masking.sparsity == pytest.approx(0.8, abs=0.03 if method == "srigl" else 0.001)
     for name, mask in run.masking.masks.items():
         assert not run.network.get_parameter(name)[~mask].any()
+
+
+def test_granet_starts_by_erk_and_goes_on_by_magnitudes_of_all_layers():
+    first, other = (Run(of(method), load_data(TINY)).sparsified(0.5, "random") for method in ("granet", "set"))
+    assert (
+        first.counts == other.counts
+        and len({c / m.numel() for c, m in zip(first.counts.values(), first.masks.values(), strict=True)}) > 1
+    )
+    assert first.distribution is not other.distribution and first.distribution is distributions.global_
 
 
 def test_training_learns():

@@ -1,6 +1,8 @@
 """Data sets by name or folder: bytes in memory, split into parts to train on, to choose by and to report."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -9,7 +11,7 @@ from torch.nn.functional import pad
 from torchvision.transforms import v2
 
 from gossamer import InputError
-from gossamer_vision.sources import SOURCES, Part, Source
+from gossamer_vision.sources import SOURCES, Part, Raw, Source
 
 CACHE = Path.home() / ".cache" / "gossamer" / "vision"
 SPLIT_SEED = 0
@@ -70,9 +72,7 @@ def load(name: str, data_dir: Path | None = None, *, size: int | None = None, ch
     check(name, data_dir)
     source = SOURCES[name]
     raw = source.read(_folder(name, source, data_dir), size or source.size)
-    rest, test = (raw.train, raw.test) if raw.test else _divide(raw.train, source.test)
-    train, held_out = _divide(rest, source.held_out)
-    train, held_out, test = (_brought(part, size or source.size, channels) for part in (train, held_out, test))
+    train, held_out, test = (_brought(part, size or source.size, channels) for part in _parts(raw, source))
     mean, std = _moments(train.images)
     return Data(name, raw.classes, train, held_out, test, mean, std, source.flips, raw.skipped)
 
@@ -123,6 +123,41 @@ def _folder(name: str, source: Source, data_dir: Path | None) -> Path:
             f"{name} cannot be downloaded ({reason}); give the folder that holds it by --data-dir."
         ) from None
     return home
+
+
+def _parts(raw: Raw, source: Source) -> tuple[Part, Part, Part]:
+    """What to train on, to choose by and to report: always the same."""
+    if raw.places is None:
+        rest, test = (raw.train, raw.test) if raw.test else _divide(raw.train, source.test)
+        return *_divide(rest, source.held_out), test
+    shares = [share for share, own in ((source.test, raw.test), (source.held_out, raw.held_out)) if own is None]
+    train, *cut = _by_place(raw.train, raw.places, shares, raw.classes)
+    held_out = raw.held_out or cut.pop()
+    return train, held_out, raw.test or cut.pop()
+
+
+def _by_place(part: Part, places: Tensor, shares: Sequence[float], classes: Sequence[str]) -> list[Part]:
+    """The rest and a part for each share, every class in each: the places below the first share are the first part's.
+
+    So no example changes its part where others are added, but in a class so small that a part would lack it.
+    """
+    chosen: list[list[Tensor]] = [[] for _ in (None, *shares)]
+    for label, name in enumerate(classes):
+        own = (part.labels == label).nonzero().flatten()
+        own = own[places[own].argsort(stable=True)]
+        if len(own) < len(chosen):
+            raise InputError(
+                f"the class {name!r} has too few readable pictures, {len(own)}: each class needs {len(chosen)}, one in "
+                "each part (to train on, to choose by, to test); add pictures, or take the class away."
+            )
+        start = 0
+        for number, edge in enumerate(accumulate(shares), 1):
+            below = int((places[own] < edge).sum())
+            end = min(max(below, start + 1), len(own) - len(shares) + number - 1)
+            chosen[number].append(own[start:end])
+            start = end
+        chosen[0].append(own[start:])
+    return [part.take(torch.cat(indices).sort().values) for indices in chosen]
 
 
 def _divide(part: Part, second: float) -> tuple[Part, Part]:

@@ -1,17 +1,20 @@
 """Readers of image files: idx, CIFAR's pickles (without running what is in them), and folders of pictures."""
 
 import gzip
+import hashlib
 import io
 import math
+import os
 import pickle
+import warnings
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import v2
 
@@ -23,19 +26,19 @@ PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".
 
 
 def idx(path: Path) -> Tensor:
-    """The tensor of bytes in an idx file, gzipped or not (LeCun's format: 0, 0, type, rank, sizes, then the bytes)."""
+    """The tensor of bytes in an idx file, gzipped or not (LeCun's format: 0, 0, type, rank, here 1 to 3, sizes, bytes)."""
     remedy = "Fetch the file again."
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} cannot be read: {error}. {remedy}") from error
-    if len(content) < 4 or content[:3] != bytes((0, 0, IDX_BYTES)):
+    if content[:3] != bytes((0, 0, IDX_BYTES)) or content[3:4] not in (b"\1", b"\2", b"\3"):
         raise InputError(
             f"{path} is no idx file of bytes: it begins with {content[:4].hex(' ') or 'nothing'}. {remedy}"
         )
     rank = content[3]
     sizes = [int.from_bytes(content[4 + 4 * i : 8 + 4 * i], "big") for i in range(rank)]
-    expected = 4 + 4 * rank + int(np.prod(sizes, dtype=np.float64))
+    expected = 4 + 4 * rank + math.prod(sizes)
     if len(content) != expected:
         raise InputError(f"{path} has {len(content)} bytes where its header promises {expected}. {remedy}")
     return torch.from_numpy(np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(sizes).copy())
@@ -106,50 +109,93 @@ def cifar(path: Path) -> dict[str, Any]:
 def picture(path: Path, size: int, channels: int = 3) -> Tensor:
     """A picture of any size and mode as bytes [channels, size, size]; transparent parts on white.
 
-    The shorter side is brought to `size` and the middle cut out. Raises `InputError` where it cannot be decoded.
+    Turned as the camera held it, cut to the square in its middle and that brought to `size`. Raises `InputError` where
+    it cannot be decoded, or has more pixels than Pillow takes for safe (`PIL.Image.MAX_IMAGE_PIXELS`).
     """
     if not path.is_file():
         raise InputError(f"{path} is no file; name a picture that is there.")
     try:
-        with Image.open(path) as image:
-            image.load()
-            if image.mode.startswith("I") or image.mode == "F":  # PIL clips these to 255; scale them by their range
-                values = np.asarray(image, np.float64)
-                top = values.max() if image.mode == "F" else 65535.0
-                image = Image.fromarray((values.clip(0, top) / (top or 1) * 255).astype(np.uint8))
-            if "A" in image.getbands() or "transparency" in image.info:
-                layer = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-            array = np.array(image.convert("RGB" if channels == 3 else "L"))
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        image = _middle(path)
+        if image.mode.startswith("I") or image.mode == "F":  # PIL clips these to 255; scale them by their range
+            values = np.nan_to_num(np.asarray(image, np.float64), posinf=0, neginf=0)
+            top = max(0.0, values.max()) if image.mode == "F" else 65535.0
+            image = Image.fromarray((values.clip(0, top) / (top or 1) * 255).astype(np.uint8))
+        if "A" in image.getbands() or "transparency" in image.info:
+            layer = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+        array = np.array(image.convert("RGB" if channels == 3 else "L"))
+    except Exception as error:  # Pillow raises many kinds on a damaged file
         raise InputError(
             f"{path} is no picture that can be read ({error}). Convert it to PNG, or leave it out."
         ) from error
     pixels = torch.from_numpy(array).reshape(*array.shape[:2], channels).permute(2, 0, 1)
-    return v2.functional.center_crop(v2.functional.resize(pixels, [size], antialias=True), [size, size])
+    return v2.functional.resize(pixels, [size, size], antialias=True)
 
 
-def pictures(folder: Path, size: int) -> tuple[Tensor, Tensor, tuple[str, ...], list[Path]]:
-    """A folder with one subfolder of pictures a class: bytes [n, 3, size, size], labels, classes and what was skipped.
+def _middle(path: Path) -> Image.Image:
+    """The square in the middle of a picture, turned as its EXIF data say."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image)
+    side = min(upright.size)
+    left, top = (upright.width - side) // 2, (upright.height - side) // 2
+    return upright.crop((left, top, left + side, top + side))
 
-    A picture that cannot be decoded is skipped and named in the last. Raises `InputError` where nothing is left.
+
+class Pictures(NamedTuple):
+    """A folder's pictures as bytes [n, 3, size, size], their labels [n], and what could not be decoded.
+
+    `places` [n] are numbers in [0, 1) that follow from each file's name within its class alone.
     """
-    classes = tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir()))
-    images, labels, skipped = [], [], []
+
+    images: Tensor
+    labels: Tensor
+    places: Tensor
+    classes: tuple[str, ...]
+    skipped: tuple[Path, ...]
+
+
+def pictures(folder: Path, size: int) -> Pictures:
+    """A folder with one subfolder of pictures a class; what is hidden, or left by macOS, is passed over.
+
+    A picture that cannot be decoded is skipped. Raises `InputError` where a class has none, or there are no two.
+    """
+    classes = tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and _shown(entry.name)))
+    images, labels, places, skipped = [], [], [], []
     for label, name in enumerate(classes):
-        for path in sorted(_pictures_below(folder / name)):
+        for path in _pictures_below(folder / name):
             try:
                 images.append(picture(path, size))
-                labels.append(label)
             except InputError:
                 skipped.append(path)
-    if len(set(labels)) < 2:
+            else:
+                labels.append(label)
+                places.append(_place(path.relative_to(folder / name)))
+    empty = [name for label, name in enumerate(classes) if label not in set(labels)]
+    if empty:
         raise InputError(
-            f"{folder} holds readable pictures of {len(set(labels))} classes ({len(skipped)} files cannot be read); "
-            "it needs one subfolder of pictures for each of two or more classes."
+            f"{folder} has no readable picture in {', '.join(empty[:5])} ({len(skipped)} files "
+            "cannot be read); each subfolder is a class: put pictures into it, or take it away."
         )
-    return torch.stack(images), torch.tensor(labels), classes, skipped
+    if len(classes) < 2:
+        raise InputError(
+            f"{folder} holds {len(classes)} subfolders of pictures; it needs one for each of two or more classes."
+        )
+    return Pictures(
+        torch.stack(images), torch.tensor(labels), torch.tensor(places, dtype=torch.float64), classes, tuple(skipped)
+    )
 
 
-def _pictures_below(folder: Path) -> Iterable[Path]:
-    return (path for path in folder.rglob("*") if path.suffix.lower() in PICTURES and path.is_file())
+def _shown(name: str) -> bool:
+    return not name.startswith(".") and name != "__MACOSX"
+
+
+def _pictures_below(folder: Path) -> list[Path]:
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in PICTURES and path.is_file())
+    return sorted(path for path in found if all(map(_shown, path.relative_to(folder).parts)))
+
+
+def _place(path: Path) -> float:
+    """A number in [0, 1) that follows from the path, as if drawn at random."""
+    return int.from_bytes(hashlib.sha256(os.fsencode(path.as_posix())).digest()[:4], "big") / 2**32

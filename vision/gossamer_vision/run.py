@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import gossamer as gs
 from gossamer import checkpoints
+from gossamer.distributions import distribution
 from gossamer.dynamic import SET
 from gossamer.masking import Masking
 from gossamer.results import plain
@@ -215,14 +216,17 @@ class Run:
             order = torch.randperm(len(self.images), generator=self.generator)[: SCORE_BATCHES * self.batch]
             batches = [(self.data.scaled(self.images[i]), self.labels[i]) for i in order.split(self.batch)]
             measure_statistics(self.network, [images for images, _ in batches])
-        return gs.sparsify(
+        asked = config.distribution or self.method.distribution
+        masking = gs.sparsify(
             self.network,
             sparsity,
             pattern=PATTERNS[config.pattern],
-            distribution=config.distribution or self.method.distribution,
+            distribution="erk" if (name, asked) == ("random", "global") else asked,  # chance ranks no layers
             score=criterion(name, batches, self.data.scaled(self.images[:1])),
             generator=self.generator,
         )
+        masking.distribution = distribution(asked)
+        return masking
 
     def order(self) -> Tensor:
         """The images of the next epoch for this process: whole passes in random order, as many as the steps need."""

@@ -1,7 +1,7 @@
 """Where images come from: for each data set its reader from a folder, and what downloads it where there is none."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Raw:
-    """What a source gives: the part to train and choose on, the test part where it has one, and the classes."""
+    """What a source gives: the part to train on, those to report and to choose by where it has them, and the classes.
+
+    `places` are numbers in [0, 1), one for each training example, by which to divide them; without them chance does.
+    """
 
     train: Part
     test: Part | None
     classes: tuple[str, ...]
     skipped: tuple[Path, ...] = ()
+    held_out: Part | None = None
+    places: Tensor | None = None
 
 
 Reader = Callable[[Path, int], Raw]
@@ -68,6 +73,18 @@ def file(folder: Path, subfolders: Sequence[str], name: str, remedy: str) -> Pat
     raise InputError(f"{folder} holds no {name} (it holds {held}). {remedy}")
 
 
+def checked(images: Tensor, labels: Tensor, classes: Sequence[str], where: str, remedy: str) -> Part:
+    """The part of these images and labels. Raises `InputError` where they do not fit each other or the classes."""
+    fit = images.dim() == 4 and images.shape[1] in (1, 3) and images.numel() and labels.shape == images.shape[:1]
+    if not fit or (images.dtype, labels.dtype) != (torch.uint8, torch.int64):
+        shapes = f"images of shape {tuple(images.shape)} and labels of shape {tuple(labels.shape)}"
+        raise InputError(f"{where} has {shapes} ({images.dtype}, {labels.dtype}), of no one data set. {remedy}")
+    for label in (int(labels.min()), int(labels.max())):
+        if not 0 <= label < len(classes):
+            raise InputError(f"{where} has the label {label}, and the data set {len(classes)} classes. {remedy}")
+    return Part(images, labels)
+
+
 def digits(_: Path, size: int) -> Raw:
     """scikit-learn's 1,797 handwritten digits of 8×8 pixels and 17 grey levels (Alpaydin & Kaynak 1998)."""
     found: Any = load_digits()
@@ -85,12 +102,8 @@ def idx(kind: type[datasets.MNIST]) -> Reader:
             readers.idx(file(folder, (f"{name}/raw", "raw"), f"{prefix}-{rest}", remedy))
             for rest in ("images-idx3-ubyte", "labels-idx1-ubyte")
         )
-        if images.dim() != 3 or labels.dim() != 1 or len(images) != len(labels) or not len(labels):
-            shapes = f"images of shape {tuple(images.shape)} and labels of shape {tuple(labels.shape)}"
-            raise InputError(f"{folder} has for {prefix} {shapes}, which are of no one data set. {remedy}")
-        if int(labels.max()) >= len(kind.classes):
-            raise InputError(f"{folder} has the label {int(labels.max())}; {name} has {len(kind.classes)} classes.")
-        return Part(images[:, None], labels.long())
+        images = images[:, None] if images.dim() == 3 else images
+        return checked(images, labels.long(), kind.classes, f"{folder} for {prefix}", remedy)
 
     classes = tuple(str(label) for label in kind.classes)
     return lambda folder, size: Raw(part(folder, "train"), part(folder, "t10k"), classes)
@@ -103,27 +116,28 @@ def cifar(kind: type[datasets.CIFAR10]) -> Reader:
     def read(folder: Path, name: str) -> dict[str, Any]:
         return readers.cifar(file(folder, (kind.base_folder,), name, remedy))
 
-    def part(folder: Path, files: Sequence[Sequence[str]]) -> Part:
+    def part(folder: Path, files: Sequence[Sequence[str]], classes: tuple[str, ...]) -> Part:
         batches = [read(folder, name) for name, _ in files]
         try:
             images = torch.cat([torch.from_numpy(batch["data"]).reshape(-1, 3, 32, 32) for batch in batches])
             labels = torch.tensor([label for batch in batches for label in batch.get("labels") or batch["fine_labels"]])
-        except (KeyError, TypeError, RuntimeError) as error:
+        except Exception as error:  # what is in the pickle may be anything
             raise InputError(f"{folder} holds no batches of {kind.__name__} ({error}). {remedy}") from error
-        if images.dtype != torch.uint8 or len(images) != len(labels):
-            raise InputError(f"{folder} has {len(images)} images of {images.dtype} for {len(labels)} labels. {remedy}")
-        return Part(images, labels)
+        return checked(images, labels, classes, f"{folder} in {files[0][0]}", remedy)
 
     def whole(folder: Path, size: int) -> Raw:
-        names = read(folder, str(kind.meta["filename"])).get(str(kind.meta["key"]), [])
-        classes = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)
-        return Raw(part(folder, kind.train_list), part(folder, kind.test_list), classes)
+        names = read(folder, str(kind.meta["filename"])).get(str(kind.meta["key"]))
+        if not isinstance(names, list) or not all(isinstance(name, str | bytes) for name in names):
+            raise InputError(f"{folder} names no classes in {kind.meta['filename']}. {remedy}")
+        classes = tuple(name if isinstance(name, str) else name.decode(errors="replace") for name in names)
+        return Raw(part(folder, kind.train_list, classes), part(folder, kind.test_list, classes), classes)
 
     return whole
 
 
 def svhn(folder: Path, size: int) -> Raw:
     """Street View House Numbers (Netzer et al. 2011), in its two .mat files."""
+    classes = tuple("0123456789")
     remedy = "Fetch SVHN's cropped digits, or leave out --data-dir to download them."
 
     def part(split: str) -> Part:
@@ -132,31 +146,38 @@ def svhn(folder: Path, size: int) -> Raw:
             found = datasets.SVHN(str(folder), split)
         except Exception as error:  # torchvision and SciPy raise many kinds on a damaged file
             raise InputError(f"{path} cannot be read ({error}). {remedy}") from error
-        return Part(torch.from_numpy(found.data), torch.from_numpy(found.labels).long())
+        return checked(torch.from_numpy(found.data), torch.from_numpy(found.labels).long(), classes, str(path), remedy)
 
-    return Raw(part("train"), part("test"), tuple("0123456789"))
+    return Raw(part("train"), part("test"), classes)
 
 
 def folders(path: Path, size: int) -> Raw:
-    """Pictures in PATH/train/CLASS/ and PATH/test (or val)/CLASS/, or in PATH/CLASS/ where no part is set aside."""
+    """Pictures in PATH/CLASS/, or where parts are set aside in PATH/train/CLASS/ and PATH/test or PATH/val, or both.
+
+    With both, val is the held-out part; with one, it is the test part. Names of val are valid and validation too.
+    """
     if not (path / "train").is_dir():
-        images, labels, classes, skipped = readers.pictures(path, size)
-        return Raw(Part(images, labels), None, classes, tuple(skipped))
-    homes = [path / name for name in ("test", "val") if (path / name).is_dir()]
+        found = readers.pictures(path, size)
+        return Raw(Part(found.images, found.labels), None, found.classes, found.skipped, places=found.places)
+    homes = [path / name for name in ("test", "val", "valid", "validation") if (path / name).is_dir()][:2]
     if not homes:
         raise InputError(f"{path} has a folder 'train' but neither 'test' nor 'val' beside it; add one.")
-    images, labels, classes, skipped = readers.pictures(path / "train", size)
-    others, targets, names, more = readers.pictures(homes[0], size)
-    if names != classes:
-        odd = ", ".join(sorted(set(names) ^ set(classes)))
-        raise InputError(f"{path / 'train'} and {homes[0]} differ in the classes {odd}; give both the same subfolders.")
-    return Raw(Part(images, labels), Part(others, targets), classes, (*skipped, *more))
+    found, *others = (readers.pictures(home, size) for home in (path / "train", *homes))
+    for home, other in zip(homes, others, strict=True):
+        if other.classes != found.classes:
+            odd = ", ".join(sorted(set(other.classes) ^ set(found.classes)))
+            raise InputError(f"{path / 'train'} and {home} differ in the classes {odd}; give both the same subfolders.")
+    test, *held_out = (Part(other.images, other.labels) for other in others)
+    skipped = tuple(name for each in (found, *others) for name in each.skipped)
+    return Raw(
+        Part(found.images, found.labels), test, found.classes, skipped, held_out[0] if held_out else None, found.places
+    )
 
 
 def imagenette(path: Path, size: int) -> Raw:
     """Ten classes of ImageNet, the version of 160 pixels, as it unpacks (Howard 2019)."""
     inner = path / "imagenette2-160"
-    return folders(inner if inner.is_dir() else path, size)
+    return replace(folders(inner if inner.is_dir() else path, size), places=None)
 
 
 def by(kind: Callable[..., object], *options: dict[str, Any]) -> Callable[[Path], object]:
