@@ -32,7 +32,7 @@ def test_cifar_pickles_of_every_age_are_read(tmp_path, content):
         (OF_PYTHON_2.replace(b"M\x00\x0c", b"M\x00\x0d"), r"6144 bytes for an array of \[2, 3328\]"),
         (OF_PYTHON_2.replace(b"K\x01K\x02M", b"K\x01K\x03M"), r"6144 bytes for an array of \[3, 3072\]"),
         (OF_PYTHON_2.replace(b"u1K\x00K\x01", b"u1K\x00K\x01K\x01"), "no file of CIFAR's"),
-        (b"\x80\x02})" + b"\x85" * 500_000 + b"K\x01s.", "unhashable"),
+        (b"\x80\x02})" + b"\x85" * 200_000 + b"K\x01s.", "unhashable"),
         (b"\x80\x04}B\xff\xff\xff\x7f.", "no file of CIFAR's: EOFError"),
         (pickle.dumps({b"data": b"x" * 9})[:-4], "no file of CIFAR's"),
         (pickle.dumps([1]), "no file of CIFAR's"),
@@ -56,7 +56,7 @@ def test_pictures_are_cut_to_their_middle_before_they_grow(tmp_path):
 def test_pictures_are_turned_as_the_camera_was_held(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by a quarter, clockwise, to see it
-    Image.fromarray(np.uint8([[1, 2], [3, 4]])).save(tmp_path / "turned.png", exif=exif)
+    Image.fromarray(np.array([[1, 2], [3, 4]], np.uint8)).save(tmp_path / "turned.png", exif=exif)
     assert readers.picture(tmp_path / "turned.png", 2, channels=1)[0].tolist() == [[3, 1], [4, 2]]
 
 

@@ -26,7 +26,7 @@ PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".
 
 
 def idx(path: Path) -> Tensor:
-    """The tensor of bytes in an idx file, gzipped or not (LeCun's format: 0, 0, type, rank, here 1 to 3, sizes, bytes)."""
+    """The tensor of rank 1 to 3 in an idx file of bytes, gzipped or not (LeCun: 0, 0, type, rank, sizes, bytes)."""
     remedy = "Fetch the file again."
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
@@ -135,6 +135,7 @@ def picture(path: Path, size: int, channels: int = 3) -> Tensor:
 def _middle(path: Path) -> Image.Image:
     """The square in the middle of a picture, turned as its EXIF data say."""
     with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of EXIF data that are damaged
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image)
