@@ -1,8 +1,10 @@
+import re
 from dataclasses import replace
 
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
 import gossamer_vision
 from gossamer import InputError
@@ -60,6 +62,22 @@ def test_pictures_of_another_size_are_brought_to_the_network_s(trained, tmp_path
     assert not problems and found[tmp_path / "a.jpg"].sum().item() == pytest.approx(1, abs=1e-5)
 
 
+def test_names_are_printed_as_they_are(trained, tmp_path, capsys):
+    run, path = trained
+    odd = replace(load(path), classes=tuple(f"[b]{name}[/c]" for name in run.data.classes))
+    odd.save(tmp_path / "odd.gossamer")
+    picture = tmp_path / ("x" * 90) / "x[old].png"
+    picture.parent.mkdir()
+    Image.new("L", (16, 16)).save(picture)
+    main([str(tmp_path / "odd.gossamer"), str(picture), "--top", "1"])
+    rows = [line.split("│")[1:3] for line in capsys.readouterr().out.splitlines() if "│" in line]
+    assert "".join(cells[0].strip() for cells in rows) == str(picture)
+    assert "".join(cells[1].strip() for cells in rows) in odd.classes
+    Console().print(evaluate.table(odd, replace(run.data, classes=odd.classes)))
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in odd.classes)
+
+
 def flip_last(path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
@@ -91,12 +109,21 @@ def test_images_that_do_not_fit_are_refused(trained):
         loaded.probabilities(torch.zeros(2, 1, 16, 16))
 
 
-def test_command_refuses_without_traceback(trained, capsys):
-    for words in ([str(trained[1])], ["absent.gossamer", "a.png"]):
-        with pytest.raises(SystemExit) as exit_:
-            main(words)
-        assert exit_.value.code == 2
-    assert "Traceback" not in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["MODEL"], "no IMAGE"),
+        (["absent.gossamer", "a.png"], "absent.gossamer does not exist"),
+        (["MODEL", "a.png", "--top", "0"], "--top is 0"),
+        (["MODEL", "--onnx", "MODEL/x.onnx"], r"x.onnx cannot be written \((Not a directory|File exists)"),
+    ],
+)
+def test_command_refuses_without_traceback(trained, capsys, words, message):
+    pytest.importorskip("onnx")
+    with pytest.raises(SystemExit) as exit_:
+        main([word.replace("MODEL", str(trained[1])) for word in words])
+    error = capsys.readouterr().err
+    assert exit_.value.code == 2 and re.search(message, error) and "Traceback" not in error
 
 
 def test_onnx_has_an_open_batch_size(trained, tmp_path):

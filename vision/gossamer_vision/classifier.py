@@ -1,7 +1,8 @@
 """A trained network in one file, with all that it takes to look at pictures."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -64,13 +65,23 @@ class Classifier:
             "std": self.std,
         }
         content = json.dumps(described, sort_keys=True).encode()
-        return gs.save(
-            _described(self.network, content), path, masks={f"network.{n}": m for n, m in self.masks.items()}
-        )
+        masks = {f"network.{name}": mask for name, mask in self.masks.items()}
+        with writing(path):
+            return gs.save(_described(self.network, content), path, masks=masks)
 
     def export_onnx(self, path: str | Path) -> int:
         """Write the network, which takes scaled floats, as an ONNX file with an open batch size; return its bytes."""
-        return gs.export_onnx(self.network, path, torch.zeros(1, *self.architecture["shape"]))
+        with writing(path):
+            return gs.export_onnx(self.network, path, torch.zeros(1, *self.architecture["shape"]))
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Says in an `InputError` which file cannot be written, and why."""
+    try:
+        yield
+    except OSError as error:
+        raise gs.InputError(f"{path} cannot be written ({error.strerror or error}); name another place.") from error
 
 
 def load(path: str | Path) -> Classifier:

@@ -4,6 +4,7 @@ python -m gossamer_vision.evaluate model.gossamer --data fashion-mnist --data-di
 """
 
 import math
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ import torch
 import tyro
 from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 from scipy import stats
 from torch import Tensor, nn
 from torchvision.transforms import v2
@@ -161,9 +163,9 @@ def table(classifier: "Classifier", data: "Data") -> Table:
     images, labels = data.test.images, data.test.labels
     outputs = logits(classifier.network, images, classifier.scaled)
     counts = confusion(outputs, labels)
-    shown = Table("class", "images", "accuracy", box=box.MARKDOWN)
+    shown = Table(Column("class", overflow="fold"), "images", "accuracy", box=box.MARKDOWN)
     for name, row, share in zip(data.classes, counts, per_class(counts), strict=True):
-        shown.add_row(name, str(int(row.sum())), f"{share:.1%}")
+        shown.add_row(escape(name), str(int(row.sum())), f"{share:.1%}")
     shown.add_row("all", str(len(labels)), f"{accuracy(outputs, labels):.2%}")
     for name, share in under_corruption(classifier.network, images, labels, classifier.scaled).items():
         shown.add_row(f"all, {name}", str(len(labels)), f"{share:.2%}")
@@ -187,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 f"{options.model} knows the classes {', '.join(classifier.classes)}, and {options.data} has "
                 f"{', '.join(data.classes)}; name the data set that it was trained on by --data."
             )
-        Console().print(table(classifier, data))
+        Console(width=None if sys.stdout.isatty() else 160).print(table(classifier, data))
 
 
 if __name__ == "__main__":
