@@ -1,10 +1,11 @@
+import math
 from dataclasses import replace
 
 import pytest
 
 from gossamer import InputError
 from gossamer_vision import benchmark, evaluate
-from gossamer_vision.pictures import Options, draw
+from gossamer_vision.pictures import Options, draw, plots
 from gossamer_vision.train import Config
 
 matplotlib = pytest.importorskip("matplotlib")
@@ -22,17 +23,71 @@ def test_images_lost_first_by_hand():
     assert found == [(4, 1.0), (1, pytest.approx(2 / 3))]
 
 
-def test_pictures_are_drawn_from_result_files_and_a_model(tmp_path):
-    for method in ("dense", "static-random"):
-        config = replace(TINY, method=method, save=tmp_path / f"{method}.gossamer")
-        benchmark.run(config).save(tmp_path / "results")
-    options = Options(tmp_path / "results", tmp_path / "pictures", model=tmp_path / "static-random.gossamer")
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="module")
+def results(models):
+    methods = ("dense", "static-random")
+    return {name: benchmark.run(replace(TINY, method=name, save=models / f"{name}.gossamer")) for name in methods}
+
+
+def test_pictures_are_drawn_from_result_files_and_a_model(results, models, tmp_path):
+    for result in results.values():
+        result.save(tmp_path / "results")
+    options = Options(tmp_path / "results", tmp_path / "pictures", model=models / "static-random.gossamer")
     written = {path.stem: path.read_text() for path in draw(options)}
     kinds = ("digits-sparsity", "digits-latency", "digits-confusion", "digits-lost-first", "static-random-masks")
     assert tuple(sorted(written)) == tuple(sorted(kinds))
     assert all("<svg" in content for content in written.values())
     with pytest.raises(InputError, match="no masks"):
-        draw(replace(options, model=tmp_path / "dense.gossamer"))
+        plots(replace(options, model=models / "dense.gossamer"), print)["dense-masks"]()
+
+
+def lost(options: Options) -> tuple[list[str], str]:
+    """The pictures of the images lost first that would be drawn, and what was said."""
+    lines: list[str] = []
+    names = plots(options, lines.append)
+    return sorted(name.removesuffix("-lost-first") for name in names if "lost-first" in name), " ".join(lines)
+
+
+def test_images_are_lost_only_where_a_dense_network_has_them(results, tmp_path):
+    results["static-random"].save(tmp_path)
+    names, said = lost(Options(tmp_path))
+    assert not names and "digits: the images lost first need results of a dense network" in said
+
+
+def test_the_folder_is_read_for_the_data_set_that_it_can_hold(results, tmp_path):
+    def save(data: str) -> None:
+        for result in results.values():
+            replace(result, data=data, config=result.config | {"data": data}).save(tmp_path)
+
+    for prefix, count in (("train", 20), ("t10k", 500)):
+        for kind, shape in (("images-idx3", (count, 28, 28)), ("labels-idx1", (count,))):
+            sizes = b"".join(size.to_bytes(4, "big") for size in shape)
+            path = tmp_path / f"{prefix}-{kind}-ubyte"
+            path.write_bytes(bytes((0, 0, 8, len(shape))) + sizes + bytes(math.prod(shape)))
+    options = Options(tmp_path, data_dir=tmp_path)
+    save("digits")
+    assert lost(options) == (["digits"], f"--data-dir {tmp_path} is not read: name its data set by --data (none).")
+    save("fashion-mnist")
+    assert lost(options) == (["digits", "fashion-mnist"], "")
+    save("mnist")
+    assert lost(options)[0] == ["digits"]
+    assert lost(replace(options, data="mnist")) == (["mnist"], "")
+    (tmp_path / "t10k-images-idx3-ubyte").write_bytes(bytes((0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0)))
+    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(bytes((0, 0, 8, 1, 0, 0, 0, 1, 0)))
+    with pytest.raises(InputError, match="1 test images, the results of mnist are of 500"):
+        plots(replace(options, data="mnist"), print)
+
+
+def test_a_place_that_cannot_be_written_is_named(results, tmp_path):
+    results["dense"].save(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"digits-sparsity.svg cannot be written \("):
+        draw(Options(tmp_path, tmp_path / "file" / "pictures"), lambda line: None)
 
 
 def test_no_results_is_an_error(tmp_path):

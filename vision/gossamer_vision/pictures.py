@@ -19,7 +19,7 @@ from gossamer.cli import plain_errors
 from gossamer.results import Result, read, write_atomically
 from gossamer_vision import data as datasets
 from gossamer_vision import evaluate
-from gossamer_vision.classifier import Classifier, load
+from gossamer_vision.classifier import Classifier, load, writing
 from gossamer_vision.data import Data
 
 if TYPE_CHECKING:
@@ -180,27 +180,41 @@ def masks(classifier: Classifier) -> "Figure":
     return drawn
 
 
-def draw(options: Options) -> list[Path]:
+def draw(options: Options, log: Callable[[str], None] = print) -> list[Path]:
     """Write what can be drawn of the results, and of the model where one is named; return the files."""
+    return [_write(options.to / f"{name}.svg", plot()) for name, plot in plots(options, log).items()]
+
+
+def plots(options: Options, log: Callable[[str], None]) -> "dict[str, Callable[[], Figure]]":
+    """What can be drawn, by the names of the files, and what draws it.
+
+    The images lost first are drawn of the digits and of the one data set that `data_dir` can hold; `log` is told where
+    they cannot be.
+    """
     found = [r for r in read(options.results, "vision") if options.data in (None, r.data)]
     if not found and not options.model:
         raise InputError(f"there are no results of vision below {options.results}; run `gossamer compare` first.")
-    plots: dict[str, Callable[[], Figure]] = {}
-    for name in dict.fromkeys(result.data for result in found):
+    names = tuple(dict.fromkeys(result.data for result in found))
+    held = [name for name in names if name != "digits"]
+    if options.data_dir and len(held) != 1:
+        log(f"--data-dir {options.data_dir} is not read: name its data set by --data ({', '.join(held) or 'none'}).")
+    drawn: dict[str, Callable[[], Figure]] = {}
+    for name in names:
         own = alike([result for result in found if result.data == name])
-        sparse = [result for result in own if result.sparsity_asked]
-        plots |= _of(name, own, max(sparse or own, key=lambda r: r.value))
-        if name == "digits" or options.data_dir:
-            loaded = datasets.load(name, options.data_dir, size=own[0].config["image_size"])
-            plots[f"{name}-lost-first"] = lambda own=own, loaded=loaded: lost_first(own, loaded)
+        drawn |= _of(name, own)
+        folder = options.data_dir if held == [name] else None
+        if name == "digits" or folder:
+            drawn |= _lost(name, own, folder, log)
     if options.model:
         classifier = load(options.model)
-        plots[f"{options.model.stem}-masks"] = lambda: masks(classifier)
-    return [_write(options.to / f"{name}.svg", plot()) for name, plot in plots.items()]
+        drawn[f"{options.model.stem}-masks"] = lambda: masks(classifier)
+    return drawn
 
 
-def _of(name: str, results: Sequence[Result], best: Result) -> "dict[str, Callable[[], Figure]]":
+def _of(name: str, results: Sequence[Result]) -> "dict[str, Callable[[], Figure]]":
     """The plots that need one data set's results alone."""
+    sparse = [result for result in results if result.sparsity_asked]
+    best = max(sparse or results, key=lambda result: result.value)
     return {
         f"{name}-sparsity": lambda: accuracy_by_sparsity(results),
         f"{name}-latency": lambda: accuracy_by_latency(results),
@@ -208,10 +222,25 @@ def _of(name: str, results: Sequence[Result], best: Result) -> "dict[str, Callab
     }
 
 
+def _lost(
+    name: str, results: Sequence[Result], folder: Path | None, log: Callable[[str], None]
+) -> "dict[str, Callable[[], Figure]]":
+    """The plot that needs the images too, and results of a dense and of a sparse network."""
+    if not any(r.config["method"] == "dense" for r in results) or not any(r.sparsity_asked for r in results):
+        log(f"{name}: the images lost first need results of a dense network and of a sparse one; train both.")
+        return {}
+    data = datasets.load(name, folder, size=results[0].config["image_size"])
+    tested = sum(map(sum, results[0].extra["confusion"]))
+    if len(data.test) != tested:
+        raise InputError(f"{folder or name} has {len(data.test)} test images, the results of {name} are of {tested}.")
+    return {f"{name}-lost-first": lambda: lost_first(results, data)}
+
+
 def _write(path: Path, drawn: "Figure") -> Path:
     buffer = io.BytesIO()
     drawn.savefig(buffer, format="svg")
-    write_atomically(path, buffer.getvalue())
+    with writing(path):
+        write_atomically(path, buffer.getvalue())
     return path
 
 
