@@ -53,11 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Prints an `InputError` as one message and exits with 2; says at Ctrl-C that nothing finished is lost."""
+    """Prints an `InputError`, or what a file refuses, as one message, exit 2; says at Ctrl-C that nothing is lost."""
     try:
         yield
-    except InputError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"gossamer: {error}", markup=False)
+    except (InputError, OSError) as error:
+        if isinstance(error, OSError) and error.filename is None:
+            raise
+        text = str(error) if isinstance(error, InputError) else f"{error.filename}: {error.strerror}"
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"gossamer: {text}", markup=False)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         Console(stderr=True).print("gossamer: stopped; what is finished is kept. Run the same command to go on.")

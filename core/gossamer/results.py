@@ -9,6 +9,7 @@ import platform
 import re
 import secrets
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,6 +159,18 @@ def beside_dense(results: list[Result]) -> list[Result]:
         return dataclasses.replace(result, dense_value=twin.value, dense_latency_ms=twin.latency_ms)
 
     return [filled(result) for result in results]
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Raise `InputError` now where no file could be written at `path` later; make the folder that it is to lie in."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            reason = "it is a folder" if path.is_dir() else None
+    except OSError as error:
+        reason = error.strerror
+    if reason:
+        raise InputError(f"{path} cannot be written ({reason}); name another file.")
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import gossamer as gs
 from gossamer import checkpoints
-from gossamer.results import plain
+from gossamer.results import plain, refuse_unwritable
 from gossamer_rl.agents import ActorCritic, width_of_equal_size
 from gossamer_rl.environments import TRAINING_SEEDS, Task
 
@@ -267,6 +267,8 @@ class Run:
 
 def train(config: Config, log: Callable[[str], None] = lambda line: None) -> Run:
     """Train the agent of `config`, or the rest of it from its checkpoint; the same numbers on every call."""
+    if config.checkpoint:
+        refuse_unwritable(config.checkpoint)
     run = Run(config)
     if config.checkpoint and config.checkpoint.exists():
         run.restore(config.checkpoint)

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from gossamer import runs
-from gossamer.cli import main, train_command
+from gossamer.cli import main, plain_errors, train_command
 
 
 def numbers(folder):
@@ -136,3 +136,11 @@ def test_a_run_in_another_process_group_is_the_same_as_here(toy):
     ((_, there),) = runs.run_all([run], toy / "results")
     here = runs.execute(run)
     assert there == here
+
+
+def test_a_file_that_refuses_is_one_message(tmp_path, capsys):
+    with pytest.raises(SystemExit) as exit_, plain_errors():
+        (tmp_path / "missing").read_bytes()
+    assert exit_.value.code == 2 and capsys.readouterr().err.endswith("missing: No such file or directory\n")
+    with pytest.raises(OSError, match="nameless"), plain_errors():
+        raise OSError("nameless")

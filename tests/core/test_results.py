@@ -58,6 +58,16 @@ def test_the_keys_are_the_ones_of_the_design(tmp_path):
     }
 
 
+def test_what_cannot_be_written_is_refused_before_it_is_made(tmp_path):
+    (tmp_path / "file").write_text("kept")
+    for path in (tmp_path / "file" / "below", tmp_path):
+        with pytest.raises(gs.InputError, match=r"cannot be written \(.*name another file"):
+            results.refuse_unwritable(path)
+    results.refuse_unwritable(tmp_path / "new" / "file")
+    results.refuse_unwritable(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "kept" and not any((tmp_path / "new").iterdir())
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"domain": "toy"}', "null"])
 def test_a_damaged_file_names_itself_and_the_remedy(tmp_path, content):
     path = tmp_path / "toy" / "x.json"

@@ -41,6 +41,15 @@ def test_wired_paths_read_their_share_of_the_channels_and_leave_none_out():
         assert sorted(channel for own in reads for channel in own) == sorted(2 * list(range(channels)))
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_paths_read_equally_many_channels_where_these_do_not_divide(seed):
+    block = models.inception_block(10, 16, 0.4, torch.Generator().manual_seed(seed))[0]
+    reads = [block.get_buffer(f"inputs_{p}").tolist() for p in range(len(models.PATHS))]
+    assert all(len(set(own)) == 4 for own in reads)
+    counts = torch.tensor([channel for own in reads for channel in own]).bincount(minlength=10)
+    assert counts.sum() == 32 and set(counts.tolist()) <= {3, 4}
+
+
 def test_wiring_is_the_seed_s():
     same, other = (models.build("inception", SHAPE, 10, density=0.25, seed=s).state_dict() for s in (3, 4))
     again = models.build("inception", SHAPE, 10, density=0.25, seed=3).state_dict()

@@ -71,6 +71,13 @@ def test_table_of_what_is_finished_trains_nothing(tmp_path, capsys):
     assert "sparsity 0.95" in capsys.readouterr().out and not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("words", [["--help"], ["scarce", "--help"], ["pattern", "fashion-mnist", "-h"]])
+def test_help_needs_no_other_word(words, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(words)
+    assert exit_.value.code == 0 and "--seeds" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("words", [["scare"], ["scarce", "quik"]])
 def test_unknown_words_are_named(words, capsys):
     with pytest.raises(SystemExit) as exit_:

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -186,11 +187,52 @@ def test_divergence_names_step_rate_and_checkpoint(tmp_path):
         ({"epochs": 0}, "epochs is 0"),
         ({"share": 0.0}, "share is 0"),
         ({"data": "digit"}, "did you mean 'digits'"),
+        ({"method": "lottery", "epochs": 1}, "epochs is 1, and method 'lottery' rewinds"),
+        ({"method": "gmp", "pattern": "2:4"}, r"'gmp' raises the sparsity .*'2:4' has one only, 0\.5; choose rigl"),
+        ({"fine_tune": 0}, "fine_tune is 0"),
+        ({"time_budget": -3.0}, "time_budget is -3"),
+        ({"image_size": 0}, "image_size is 0"),
+        ({"width": math.inf}, "width is inf"),
+        ({"shift": -1}, "shift is -1"),
+        ({"weight_decay": math.nan}, "weight_decay is nan"),
+        ({"precision": "bf16-true"}, "bf16-true.*choose 32-true"),
     ],
 )
 def test_bad_values_are_named(change, message):
     with pytest.raises(InputError, match=message):
         replace(TINY, **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "rigl", "every": 100}, "never move: it does so every 100 steps of the first 15.*--every below 15"),
+        ({"method": "gmp", "every": 15}, "never move"),
+        ({"method": "small-dense", "sparsity": 0.99999, "width": 1}, "no resnet8 has about"),
+        ({"method": "magnitude", "pattern": "2:4", "sparsity": 0.9}, "2:4|NofM"),
+        ({"method": "magnitude", "distribution": "foo"}, "foo"),
+        ({"model": "vgg", "stem": 8}, "vgg with stem 8 does not take images of 1×16×16"),
+        ({"shift": 30}, "shift is 30"),
+        ({"accelerator": "foo"}, "accelerator 'foo'"),
+        ({"accelerator": "cuda" if not torch.cuda.is_available() else "mps"}, "accelerator '(cuda|mps)'"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_any_epoch(change, message):
+    lines: list[str] = []
+    with pytest.raises(InputError, match=message):
+        train(replace(TINY, **change), lines.append)
+    assert not lines
+
+
+@pytest.mark.parametrize("field", ["checkpoint", "save", "tensorboard"])
+def test_unwritable_files_are_refused_before_any_epoch(tmp_path, field):
+    (tmp_path / "file").write_text("")
+    lines: list[str] = []
+    with pytest.raises(InputError, match=r"cannot be written .*name another"):
+        train(replace(TINY, **{field: tmp_path / "file" / "below"}), lines.append)
+    with pytest.raises(InputError, match=r"cannot be written .*name another"):
+        train(replace(TINY, **{field: tmp_path if field != "tensorboard" else tmp_path / "file"}), lines.append)
+    assert not lines
 
 
 def test_two_of_four_and_blocks(tmp_path):

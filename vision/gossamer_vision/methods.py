@@ -20,7 +20,6 @@ ROUNDS = 3
 class Method:
     """One way to a network; `before` and `after` name the score by which it is pruned before or after its training."""
 
-    title: str
     before: str | None = None
     after: str | None = None
     moves: Callable[..., SET] | None = None
@@ -42,23 +41,23 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "dense": Method("every weight trained"),
-    "small-dense": Method("dense, so narrow that it has as many parameters as the sparse ones have non-zeros"),
-    "wired": Method("dense, each path of the Inception-style network wired to a few channels"),
-    "magnitude": Method("pruned by magnitude after training", after="magnitude", distribution="global"),
-    "magnitude-finetune": Method("then trained again", after="magnitude", distribution="global", fine_tunes=True),
-    "random-pruned": Method("pruned at random after training", after="random"),
-    "random-finetune": Method("then trained again", after="random", fine_tunes=True),
-    "lottery": Method("pruned in rounds, rewound after each", after="magnitude", distribution="global", rewinds=True),
-    "static-random": Method("random topology that stays", before="random"),
-    "snip": Method("SNIP's topology, kept", before="snip", distribution="global"),
-    "grasp": Method("GraSP's topology, kept", before="grasp", distribution="global"),
-    "synflow": Method("SynFlow's topology, kept", before="synflow", distribution="global"),
-    "gmp": Method("gradual magnitude pruning", "magnitude", moves=gs.GMP, distribution="global", starts_at=0.0),
-    "set": Method("sparse evolutionary training", "random", moves=gs.SET),
-    "rigl": Method("RigL", "random", moves=gs.RigL),
-    "granet": Method("GraNet", "random", moves=gs.GraNet, distribution="global", starts_at=0.5),
-    "srigl": Method("structured RigL, constant fan-in", "random", moves=gs.SRigL),
+    "dense": Method(),
+    "small-dense": Method(),
+    "wired": Method(),
+    "magnitude": Method(after="magnitude", distribution="global"),
+    "magnitude-finetune": Method(after="magnitude", distribution="global", fine_tunes=True),
+    "random-pruned": Method(after="random"),
+    "random-finetune": Method(after="random", fine_tunes=True),
+    "lottery": Method(after="magnitude", distribution="global", rewinds=True),
+    "static-random": Method(before="random"),
+    "snip": Method(before="snip", distribution="global"),
+    "grasp": Method(before="grasp", distribution="global"),
+    "synflow": Method(before="synflow", distribution="global"),
+    "gmp": Method(before="magnitude", moves=gs.GMP, distribution="global", starts_at=0.0),
+    "set": Method(before="random", moves=gs.SET),
+    "rigl": Method(before="random", moves=gs.RigL),
+    "granet": Method(before="random", moves=gs.GraNet, distribution="global", starts_at=0.5),
+    "srigl": Method(before="random", moves=gs.SRigL),
 }
 
 PATTERNS: dict[str, Pattern] = {
@@ -113,8 +112,17 @@ def cycles(method: Method, sparsity: float, epochs: int, fine_tune: int, pattern
 
 
 def movement(method: Method, masking: Masking, sparsity: float, steps: int, every: int, **options: Any) -> SET | None:
-    """What moves the topology during a training of that many steps, its last quarter left in peace."""
+    """What moves the topology during a training of that many steps, its last quarter left in peace.
+
+    Raises `InputError` where the training is too short for it to move at all.
+    """
     if method.moves is None:
         return None
+    until = steps * 3 // 4
+    if until <= every:
+        raise gs.InputError(
+            f"the topology would never move: it does so every {every} steps of the first {until}, three quarters of "
+            f"the training; give an --every below {until}, or more --epochs."
+        )
     target = () if method.starts_at is None else (sparsity,)
-    return method.moves(masking, *target, every=every, until=max(1, steps * 3 // 4), **options)
+    return method.moves(masking, *target, every=every, until=until, **options)

@@ -126,10 +126,11 @@ def inception_block(inputs: int, outputs: int, density: float, generator: torch.
     reads = scaled(density * inputs)
     order: list[int] = []
     while len(order) < reads * len(PATHS):
-        order += torch.randperm(inputs, generator=generator).tolist()
+        begun = order[len(order) - len(order) % reads :]  # what the path in hand reads already comes last
+        order += sorted(torch.randperm(inputs, generator=generator).tolist(), key=begun.__contains__)
     wiring = None
     if reads < inputs:
-        wiring = [sorted(set(order[p * reads : (p + 1) * reads])) for p in range(len(PATHS))]
+        wiring = [sorted(order[p * reads : (p + 1) * reads]) for p in range(len(PATHS))]
     paths = [
         nn.Conv2d(len(wiring[p]) if wiring else inputs, size, kernel, padding=kernel // 2, bias=False)
         for p, (kernel, size) in enumerate(zip(PATHS, sizes, strict=True))

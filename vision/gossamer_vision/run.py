@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import gossamer as gs
-from gossamer import checkpoints
-from gossamer.distributions import distribution
+from gossamer import checkpoints, distributions
 from gossamer.dynamic import SET
 from gossamer.masking import Masking
 from gossamer.results import plain
@@ -69,6 +69,12 @@ def architecture(config: "Config", data: Data) -> dict[str, Any]:
         dead = sum(int((~mask).sum()) for mask in masking.masks.values())
         alive = sum(p.numel() for p in sparse.parameters()) - dead
         asked["width"] = models.width_of_size(lambda w: models.build(**{**asked, "width": w}), alive, config.width)
+        small = sum(p.numel() for p in models.build(**asked).parameters())
+        if abs(small - alive) > 0.15 * alive:
+            raise gs.InputError(
+                f"no {config.model} has about {alive} parameters, as many as the sparse one has non-zeros: the nearest "
+                f"has {small}; lower --sparsity or raise --width."
+            )
     return asked
 
 
@@ -108,12 +114,17 @@ class Run:
         self.config, self.data, self.method = config, data, METHODS[config.method]
         self.generator = torch.Generator().manual_seed(config.seed)
         self.architecture = architecture(config, data)
-        self.fabric = Fabric(
-            accelerator=config.accelerator,
-            precision=config.precision,  # pyright: ignore[reportArgumentType]
-            devices=int(os.environ.get("LOCAL_WORLD_SIZE", 1)),
-            num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", 1)),
-        )
+        try:
+            self.fabric = Fabric(
+                accelerator=config.accelerator,
+                precision=config.precision,  # pyright: ignore[reportArgumentType]
+                devices=int(os.environ.get("LOCAL_WORLD_SIZE", 1)),
+                num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", 1)),
+            )
+        except (ValueError, RuntimeError, MisconfigurationException) as error:
+            raise gs.InputError(
+                f"accelerator {config.accelerator!r} with precision {config.precision!r}: {error}"
+            ) from error
         self.fabric.launch()
         self.network = models.build(**self.architecture)
         self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -176,7 +187,8 @@ class Run:
             seconds.append(time.perf_counter() - start)
         whole = sum(cycle.epochs for cycle in self.cycles) * self.steps * sorted(seconds)[2] * 1.1
         share = min(1.0, self.config.time_budget / whole)
-        self.progress.epochs = self.fabric.broadcast(max(1, int(self.config.epochs * share)))
+        fewest = 2 if self.method.rewinds else 1
+        self.progress.epochs = self.fabric.broadcast(max(fewest, int(self.config.epochs * share)))
         log(f"a budget of {self.config.time_budget:g} s holds {self.progress.epochs} of {self.config.epochs} epochs")
 
     def start(self, cycle: Cycle) -> None:
@@ -225,7 +237,7 @@ class Run:
             score=criterion(name, batches, self.data.scaled(self.images[:1])),
             generator=self.generator,
         )
-        masking.distribution = distribution(asked)
+        masking.distribution = distributions.distribution(asked)
         return masking
 
     def order(self) -> Tensor:

@@ -11,12 +11,19 @@ STORED = {nn.Conv2d: gs.nn.SparseConv2d, nn.Linear: gs.nn.SparseLinear}
 
 
 def store_sparsely(network: nn.Module, masks: Mapping[str, Tensor]) -> None:
-    """Put, in place, a layer of sparse storage where each masked layer is."""
+    """Put, in place, a layer of sparse storage where each masked layer is.
+
+    Raises `InputError` where a masked weight is not that of a Conv2d or a Linear.
+    """
     for name, mask in masks.items():
-        place = name.removesuffix(".weight")
+        place, _, weight = name.rpartition(".")
         layer = network.get_submodule(place)
-        if type(layer) in STORED:
-            network.set_submodule(place, STORED[type(layer)].from_dense(layer, mask))
+        if weight != "weight" or type(layer) not in STORED:
+            raise gs.InputError(
+                f"storage 'sparse' holds the weights of Conv2d and Linear alone, and {name} is that of a "
+                f"{type(layer).__name__}; choose storage 'masks'."
+            )
+        network.set_submodule(place, STORED[type(layer)].from_dense(layer, mask))
 
 
 def store_densely(network: nn.Module) -> None:

@@ -149,13 +149,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command: study, preset, options."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     with plain_errors():
-        name, preset = [*words[:2], *["sparsity", "quick"][len(words) :]][:2]
+        name, preset = (
+            words.pop(0) if words and not words[0].startswith("-") else first for first in ("sparsity", "quick")
+        )
         for word, choices in ((name, STUDIES), (preset, PRESETS)):
             if word not in choices:
                 raise InputError(
                     f"{word!r} is none of {', '.join(choices)}{nearest(word, choices)}; type STUDY PRESET."
                 )
-        options = tyro.cli(Options, args=words[2:], default=Options(PRESETS[preset]), description=__doc__)
+        prog = f"python -m gossamer_vision.study {name} {preset}"
+        options = tyro.cli(Options, args=words, prog=prog, default=Options(PRESETS[preset]), description=__doc__)
         study, console = narrowed(STUDIES[name], options.values), Console(width=None if sys.stdout.isatty() else 160)
         planned = plan(study, options.config, options.methods, options.seeds)
         wanted = [runs.Run("vision", kept(config, options.config, options.keep)) for config in planned]

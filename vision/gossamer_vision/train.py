@@ -8,13 +8,17 @@ torchrun --nproc-per-node 2 -m gossamer_vision.train fashion-mnist
 """
 
 import copy
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 import gossamer as gs
 from gossamer.domains import nearest
+from gossamer.results import refuse_unwritable
 from gossamer_vision import data as datasets
 from gossamer_vision.classifier import Classifier
 from gossamer_vision.data import Data
@@ -24,6 +28,7 @@ from gossamer_vision.run import Log, Run
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 CHOSEN_AFTER = ("method", "sparsity", "pattern", "distribution", "fine_tune")
 
 
@@ -83,7 +88,7 @@ class Config:
     precision: str = "32-true"
     """what Lightning Fabric calls it: 32-true, bf16-mixed, 16-mixed"""
     time_budget: float | None = None
-    """seconds that the training may take: it gets fewer epochs where it would take longer"""
+    """seconds that the training may take: it gets fewer epochs where a few steps on trial say that it takes longer"""
     checkpoint: Path | None = None
     """file to write the run's state to after every epoch, and to go on from where it exists"""
     trained: Path | None = None
@@ -113,14 +118,39 @@ class Config:
                 "storage 'sparse' is for topologies that stand before training and stay (static-random, snip, grasp, "
                 f"synflow), not for method {self.method!r}; choose storage 'masks'."
             )
+        if METHODS[self.method].starts_at is not None and (density := PATTERNS[self.pattern].density):
+            raise gs.InputError(
+                f"method {self.method!r} raises the sparsity step by step, and the pattern {self.pattern!r} has one "
+                f"only, {1 - density:g}; choose rigl or set, or another pattern."
+            )
+        if METHODS[self.method].rewinds and self.epochs < 2:
+            raise gs.InputError(
+                f"epochs is {self.epochs}, and method {self.method!r} rewinds to the end of the first; give more."
+            )
+        if self.precision not in PRECISIONS:
+            raise gs.InputError(f"precision is {self.precision!r}; choose {', '.join(PRECISIONS)}.")
         for name, low, high in (("sparsity", 0, 1), ("ema", 0, 1), ("label_smoothing", 0, 1)):
             if not low <= getattr(self, name) < high:
                 raise gs.InputError(f"{name} is {getattr(self, name)}; it must be in [{low}, {high}).")
         if not 0 < self.share <= 1:
             raise gs.InputError(f"share is {self.share}; it must be in (0, 1].")
-        for name in ("width", "stem", "epochs", "batch", "learning_rate", "every"):
-            if not getattr(self, name) > 0:
-                raise gs.InputError(f"{name} is {getattr(self, name)}; it must be above 0.")
+        for name in (
+            "width",
+            "stem",
+            "epochs",
+            "fine_tune",
+            "batch",
+            "learning_rate",
+            "every",
+            "image_size",
+            "time_budget",
+        ):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise gs.InputError(f"{name} is {value}; it must be above 0 and finite.")
+        for name in ("shift", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise gs.InputError(f"{name} is {getattr(self, name)}; it must be at least 0 and finite.")
         datasets.check(self.data, self.data_dir)
 
     @property
@@ -137,7 +167,11 @@ def load_data(config: Config) -> Data:
 
 def train(config: Config, log: Log = lambda line: None) -> Run:
     """Train the network of `config`, or the rest of it from its checkpoint; the same numbers on every call."""
+    for path in (config.checkpoint, config.save):
+        if path:
+            refuse_unwritable(path)
     run = Run(config, load_data(config))
+    rehearse(run)
     for path in run.data.skipped:
         log(f"skipped {path}, which cannot be read")
     if config.checkpoint and config.checkpoint.exists():
@@ -174,6 +208,25 @@ def train(config: Config, log: Log = lambda line: None) -> Run:
     return run
 
 
+def rehearse(run: Run) -> None:
+    """Raise `InputError` now for what would fail only after hours of training."""
+    config, network = run.config, copy.deepcopy(run.network).eval()
+    if config.shift >= min(run.data.shape[1:]):
+        raise gs.InputError(f"shift is {config.shift}, as large as the images; choose less.")
+    try:
+        with torch.no_grad():
+            network(run.data.scaled(run.images[:1]))
+    except RuntimeError as error:
+        size = "×".join(map(str, run.data.shape))
+        raise gs.InputError(
+            f"{config.model} with stem {config.stem} does not take images of {size} ({error}); choose a smaller "
+            "--stem, a larger --image-size or another --model."
+        ) from error
+    if run.method.after:
+        pattern, distribution = PATTERNS[config.pattern], config.distribution or run.method.distribution
+        gs.sparsify(network, config.sparsity, pattern=pattern, distribution=distribution)
+
+
 def classifier(run: Run) -> Classifier:
     """The trained network with all that it takes to look at pictures."""
     network, data = run.network.cpu().eval(), run.data
@@ -205,6 +258,7 @@ def board_at(folder: Path | None) -> "SummaryWriter | None":
         from torch.utils.tensorboard import SummaryWriter
     except ModuleNotFoundError as error:
         raise gs.InputError("--tensorboard needs the package tensorboard; type: pip install tensorboard") from error
+    refuse_unwritable(folder / "events")
     return SummaryWriter(folder)
 
 
