@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+POSITIVE = ("width", "stem", "epochs", "fine_tune", "batch", "learning_rate", "every", "image_size", "time_budget")
 CHOSEN_AFTER = ("method", "sparsity", "pattern", "distribution", "fine_tune")
 
 
@@ -134,17 +135,7 @@ class Config:
                 raise gs.InputError(f"{name} is {getattr(self, name)}; it must be in [{low}, {high}).")
         if not 0 < self.share <= 1:
             raise gs.InputError(f"share is {self.share}; it must be in (0, 1].")
-        for name in (
-            "width",
-            "stem",
-            "epochs",
-            "fine_tune",
-            "batch",
-            "learning_rate",
-            "every",
-            "image_size",
-            "time_budget",
-        ):
+        for name in POSITIVE:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise gs.InputError(f"{name} is {value}; it must be above 0 and finite.")
