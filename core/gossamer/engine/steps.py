@@ -180,11 +180,11 @@ def _pool(attributes: dict, inputs: list, tensors: dict, out: np.ndarray) -> Any
 def _every(stride: list[int], x: np.ndarray, out: np.ndarray) -> Step:
     """Return the call that copies the pixels of every so many rows and columns."""
     rows, columns = (Axis(size, 1, step, 0, 1) for size, step in zip(x.shape[2:], stride, strict=True))
-    images = [(Copies(rows, columns, image, target), image) for image, target in zip(x, out, strict=True)]
+    calls = [Copies(rows, columns, image, target).splitting(image) for image, target in zip(x, out, strict=True)]
 
     def run() -> None:
-        for copies, image in images:
-            copies.split(image)
+        for call in calls:
+            call()
 
     return run
 

@@ -79,26 +79,28 @@ class _Copied:
                 self.to_other = Copies(*plain(residual), residual[0], self.other[0], threads)
         walk = forward(rows, columns, convolution.shape[1], layout.pitch, phases * layout.plane, layout.plane)
         self.strips = partial(_strips, convolution, walk, self.inside, threads=threads)
-        self.calls: dict[int, Strips] = {}
+        self.calls: dict[int, list[Callable[[], None]]] = {}
+        self.kept: list[Strips] = []
 
     def __call__(self, image: int):
         """Convolve one image."""
-        self.to_inside.split(self.x[image])
-        if self.other is not None:
-            self.to_other.split(self.residual[image])
-        self.of(image).call()
-        if self.scratch is not None:
-            self.from_scratch.merge(self.out[image])
+        for call in self.calls.get(image) or self.bound(image):
+            call()
 
-    def of(self, image: int) -> Strips:
-        """The kernel bound to the memory of one image."""
-        key = image if self.scratch is None else 0
-        if key not in self.calls:
-            one = slice(image, image + 1)
-            whole = self.out[one] if self.scratch is None else self.scratch
-            residual = None if self.residual is None else self.residual[one]
-            self.calls[key] = self.strips(whole, residual if self.scratch is None else self.other)
-        return self.calls[key]
+    def bound(self, image: int) -> list[Callable[[], None]]:
+        """The calls that convolve one image, found once."""
+        one, calls = slice(image, image + 1), [self.to_inside.splitting(self.x[image])]
+        if self.other is not None:
+            calls.append(self.to_other.splitting(self.residual[image]))
+        if self.scratch is None:
+            self.kept.append(self.strips(self.out[one], None if self.residual is None else self.residual[one]))
+        elif not self.kept:
+            self.kept.append(self.strips(self.scratch, self.other))
+        calls.append(self.kept[-1].call)
+        if self.scratch is not None:
+            calls.append(self.from_scratch.merging(self.out[image]))
+        self.calls[image] = calls
+        return calls
 
 
 def _pitch(array: np.ndarray) -> int:

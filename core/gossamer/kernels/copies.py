@@ -1,5 +1,6 @@
 """Copies between an image and its phases: rows and columns taken apart by a stride, and put together again."""
 
+from collections.abc import Callable
 from enum import IntEnum, auto
 
 import numpy as np
@@ -173,21 +174,34 @@ class Copies:
     def __init__(self, rows: Axis, columns: Axis, image: np.ndarray, phases: np.ndarray, threads: int = 1):
         self.table, self.channels, self.threads = table(rows, columns, image, phases), len(image), threads
         self.phases = phases
+        self.addresses = self.table.ctypes.data, phases.ctypes.data
 
     def split(self, image: np.ndarray):
         """Copy the image to the phases."""
-        self._run(split.call, image)
+        self.splitting(image)()
 
     def merge(self, image: np.ndarray):
         """Copy the phases to the image."""
-        self._run(merge.call, image)
+        self.merging(image)()
 
-    def _run(self, program, image):
-        places = self.table.ctypes.data, image.ctypes.data, self.phases.ctypes.data
-        if self.threads == 1:
-            program(*places, 0, self.channels)
-        else:
-            spread(lambda _, first, last: program(*places, first, last), self.channels, self.threads)
+    def splitting(self, image: np.ndarray) -> Callable[[], None]:
+        """The call that copies what is in the image's memory then to the phases."""
+        return self._bound(split.call, image)
+
+    def merging(self, image: np.ndarray) -> Callable[[], None]:
+        """The call that copies what is in the phases then to the image's memory."""
+        return self._bound(merge.call, image)
+
+    def _bound(self, program, image) -> Callable[[], None]:
+        places = self.addresses[0], image.ctypes.data, self.addresses[1]
+
+        def run(keep=self):
+            if keep.threads == 1:
+                program(*places, 0, keep.channels)
+            else:
+                spread(lambda _, first, last: program(*places, first, last), keep.channels, keep.threads)
+
+        return run
 
 
 def plain(image: np.ndarray) -> tuple[Axis, Axis]:
