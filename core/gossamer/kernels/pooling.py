@@ -23,12 +23,12 @@ def _row(_, upper, lower, out, count):
         def joined(index, mask):
             return larger(*(v.masked(v.at(row, index, BYTES), mask) for row in (upper, lower)))
 
-        def pooled(index, near, far):
+        def pooled(near, far):
             return [larger(*(v.shuffle(near, far, range(odd, 2 * LANES, 2)) for odd in (0, 1)))]
 
         def body(index, _):
             near, far = (joined(b.add(index, b.add(index, const(k))), every) for k in (0, 1))
-            v.store(pooled(index, near, far)[0], v.at(out, index, BYTES))
+            v.store(pooled(near, far)[0], v.at(out, index, BYTES))
             return []
 
         every, full = v.first(const(LANES)), b.sdiv(count, const(LANES))
@@ -39,8 +39,8 @@ def _row(_, upper, lower, out, count):
             near, beyond = joined(place, v.first(b.mul(rest, const(2)))), b.sub(b.mul(rest, const(2)), const(LANES))
             value = v.either(
                 b.icmp_signed(">", beyond, const(0)),
-                lambda: pooled(full, near, joined(b.add(place, const(1)), v.first(beyond))),
-                lambda: pooled(full, near, near),
+                lambda: pooled(near, joined(b.add(place, const(1)), v.first(beyond))),
+                lambda: pooled(near, near),
             )
             v.store(value[0], v.at(out, full, BYTES), v.first(rest))
             return []
