@@ -4,7 +4,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -176,9 +176,9 @@ def compare(
     finished = sum(run.path(results).exists() for run in plan)
     failures: list[str] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=console) as progress, closing(runs.run_all(plan, results)) as outcomes:
         task = progress.add_task("compare", total=len(plan), completed=finished)
-        for run, outcome in runs.run_all(plan, results):
+        for run, outcome in outcomes:
             progress.advance(task)
             if isinstance(outcome, Exception):
                 failures.append(f"{run}: {outcome}")

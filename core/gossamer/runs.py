@@ -4,7 +4,7 @@ import dataclasses
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,11 +72,11 @@ def _start_worker() -> None:
     torch.set_num_threads(1)
 
 
-def run_all(runs: Sequence[Run], folder: Path) -> Iterator[tuple[Run, Result | Exception]]:
+def run_all(runs: Sequence[Run], folder: Path) -> Generator[tuple[Run, Result | Exception], None, None]:
     """Run all whose result is not in `folder`, save each there, and yield it, or what went wrong, as it ends.
 
     The numbers are those of one thread, whatever the number of workers (one a core). A run that fails does not stop the
-    others; when the caller stops, so do the workers.
+    others. Closing the generator stops the workers: use it under `contextlib.closing`, lest a caller that stops waits.
     """
     waiting = [run for run in runs if not run.path(folder).exists()]
     if not waiting:

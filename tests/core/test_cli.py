@@ -105,13 +105,14 @@ def test_a_failing_run_does_not_stop_the_others(toy, capsys, monkeypatch):
 
 def test_a_stopped_comparison_keeps_what_is_finished(toy):
     (toy / "study.py").write_text(
-        "from pathlib import Path\n"
+        "import contextlib, pathlib, time\n"
         "from gossamer import domains, runs\n"
         "toy = domains.load('toy')\n"
         "if __name__ == '__main__':\n"
         "    work = [runs.Run('toy', config) for config in toy.grid(toy.PRESETS['slow'])]\n"
-        "    for run, outcome in runs.run_all(work, Path('results')):\n"
-        "        print(run, flush=True)\n"
+        "    with contextlib.closing(runs.run_all(work, pathlib.Path('results'))) as outcomes:\n"
+        "        print(next(outcomes)[0], flush=True)\n"
+        "        time.sleep(60)\n"
     )
     command = [sys.executable, "study.py"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as study:

@@ -8,6 +8,7 @@ python -m gossamer_vision.study sparsity fashion-mnist --results vision/results 
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -162,10 +163,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         study, console = narrowed(STUDIES[name], options.values), Console(width=None if sys.stdout.isatty() else 160)
         planned = plan(study, options.config, options.methods, options.seeds)
         wanted = [runs.Run("vision", kept(config, options.config, options.keep)) for config in planned]
-        for number, (run, outcome) in enumerate(runs.run_all([] if options.finished else wanted, options.results)):
-            text = outcome if isinstance(outcome, Exception) else f"{outcome.value:.2%}"
-            value = getattr(run.config, study.field)
-            console.print(f"{number + 1} of {len(wanted)}: {run}, {study.field} {value}: {text}", markup=False)
+        with closing(runs.run_all([] if options.finished else wanted, options.results)) as outcomes:
+            for number, (run, outcome) in enumerate(outcomes):
+                text = outcome if isinstance(outcome, Exception) else f"{outcome.value:.2%}"
+                value = getattr(run.config, study.field)
+                console.print(f"{number + 1} of {len(wanted)}: {run}, {study.field} {value}: {text}", markup=False)
         finished = [Result.load(path) for run in wanted if (path := run.path(options.results)).exists()]
         console.print(table(study, finished))
 

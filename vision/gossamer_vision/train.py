@@ -245,11 +245,11 @@ def board_at(folder: Path | None) -> "SummaryWriter | None":
     """A writer of TensorBoard's event files, or None where no folder is given."""
     if folder is None:
         return None
+    refuse_unwritable(folder / "events")
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ModuleNotFoundError as error:
         raise gs.InputError("--tensorboard needs the package tensorboard; type: pip install tensorboard") from error
-    refuse_unwritable(folder / "events")
     return SummaryWriter(folder)
 
 
