@@ -105,8 +105,9 @@ def test_a_failing_run_does_not_stop_the_others(toy, capsys, monkeypatch):
 
 def test_a_stopped_comparison_keeps_what_is_finished(toy):
     (toy / "study.py").write_text(
-        "import contextlib, pathlib, time\n"
+        "import contextlib, pathlib, signal, time\n"
         "from gossamer import domains, runs\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it\n"
         "toy = domains.load('toy')\n"
         "if __name__ == '__main__':\n"
         "    work = [runs.Run('toy', config) for config in toy.grid(toy.PRESETS['slow'])]\n"
