@@ -1,8 +1,7 @@
 """A trained network in one file, with all that it takes to look at pictures."""
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import gossamer as gs
+from gossamer.results import refuse_unwritable
 from gossamer_vision import models, readers
 from gossamer_vision.data import scaled
 
@@ -66,22 +66,13 @@ class Classifier:
         }
         content = json.dumps(described, sort_keys=True).encode()
         masks = {f"network.{name}": mask for name, mask in self.masks.items()}
-        with writing(path):
-            return gs.save(_described(self.network, content), path, masks=masks)
+        refuse_unwritable(Path(path))
+        return gs.save(_described(self.network, content), path, masks=masks)
 
     def export_onnx(self, path: str | Path) -> int:
         """Write the network, which takes scaled floats, as an ONNX file with an open batch size; return its bytes."""
-        with writing(path):
-            return gs.export_onnx(self.network, path, torch.zeros(1, *self.architecture["shape"]))
-
-
-@contextmanager
-def writing(path: str | Path) -> Iterator[None]:
-    """Says in an `InputError` which file cannot be written, and why."""
-    try:
-        yield
-    except OSError as error:
-        raise gs.InputError(f"{path} cannot be written ({error.strerror or error}); name another place.") from error
+        refuse_unwritable(Path(path))
+        return gs.export_onnx(self.network, path, torch.zeros(1, *self.architecture["shape"]))
 
 
 def load(path: str | Path) -> Classifier:

@@ -16,10 +16,10 @@ import tyro
 
 from gossamer import InputError
 from gossamer.cli import plain_errors
-from gossamer.results import Result, read, write_atomically
+from gossamer.results import Result, read, refuse_unwritable, write_atomically
 from gossamer_vision import data as datasets
 from gossamer_vision import evaluate
-from gossamer_vision.classifier import Classifier, load, writing
+from gossamer_vision.classifier import Classifier, load
 from gossamer_vision.data import Data
 
 if TYPE_CHECKING:
@@ -239,8 +239,8 @@ def _lost(
 def _write(path: Path, drawn: "Figure") -> Path:
     buffer = io.BytesIO()
     drawn.savefig(buffer, format="svg")
-    with writing(path):
-        write_atomically(path, buffer.getvalue())
+    refuse_unwritable(path)
+    write_atomically(path, buffer.getvalue())
     return path
 
 
