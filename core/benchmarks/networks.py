@@ -24,7 +24,8 @@ import torch
 import torchvision
 from layers import machine, medians
 
-from gossamer import engine, masking, patterns
+import gossamer as gs
+from gossamer import engine, patterns
 from gossamer.onnx import export_onnx
 
 PATTERNS = {"Block(4,1)": patterns.Block(4, 1), "unstructured": patterns.Unstructured()}
@@ -42,12 +43,14 @@ def network(name: str, pattern: patterns.Pattern, sparsity: float) -> torch.nn.M
             state["running_mean"].uniform_(-0.1, 0.1, generator=generator)
             state["running_var"].uniform_(0.5, 1.5, generator=generator)
             state["weight"].uniform_(0.5, 1.5, generator=generator)
-    masking.sparsify(model, sparsity, pattern=pattern, distribution="uniform", score="random", generator=generator)
+    gs.sparsify(model, sparsity, pattern=pattern, distribution="uniform", score="random", generator=generator)
     return model
 
 
-def onnx_runtime(model: torch.nn.Module, x: torch.Tensor) -> Callable[[], torch.Tensor] | None:
-    """A call of ONNX Runtime on the dense model, or None where it is not installed."""
+def onnx_runtime(
+    model: torch.nn.Module, x: torch.Tensor | dict[str, torch.Tensor]
+) -> Callable[[], torch.Tensor] | None:
+    """A call of ONNX Runtime on the dense model, of one input or of several by name; None where it is not installed."""
     if importlib.util.find_spec("onnxruntime") is None or importlib.util.find_spec("onnx") is None:
         return None
     import onnxruntime
@@ -58,7 +61,8 @@ def onnx_runtime(model: torch.nn.Module, x: torch.Tensor) -> Callable[[], torch.
         path = Path(folder) / "model.onnx"
         export_onnx(model, path, x)
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    feed = {session.get_inputs()[0].name: x.numpy()}
+    own = x if isinstance(x, dict) else {session.get_inputs()[0].name: x}
+    feed = {one.name: own[one.name].numpy() for one in session.get_inputs()}
     return lambda: torch.from_numpy(session.run(None, feed)[0])
 
 

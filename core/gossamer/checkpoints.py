@@ -5,23 +5,35 @@
     state = checkpoints.load(path)
     checkpoints.restore_rng(state["rng"], shuffle=generator)
 
+    with checkpoints.Checkpoint(path, run.save) as checkpoint:      # a training that loses nothing when it is stopped
+        while not run.done:
+            run.step()
+            checkpoint.step()
+
 A checkpoint is what `torch.save` writes, readable by `torch.load(path, weights_only=True)`, with the SHA-256 of its
 bytes as the zip archive's comment (torch itself does not check what it reads: a flipped bit loads as another weight).
 """
 
 import hashlib
 import io
+import multiprocessing
+import os
 import random
+import signal
+import threading
+import time
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from types import FrameType, TracebackType
+from typing import Any, Self
 
 import numpy as np
 import torch
 
-from gossamer.errors import InputError
-from gossamer.results import write_atomically
+from gossamer.errors import InputError, Stopped
+from gossamer.paths import refuse_unwritable, write_atomically
+from gossamer.results import differing
 
 PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size)
 COMMENT = b"sha256:"
@@ -65,6 +77,80 @@ def load(path: str | Path) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise InputError(f"{path} holds a {type(state).__name__}, not the named parts of a training. {remedy}")
     return state
+
+
+class Checkpoint:
+    """Keeps a run's state at `path` by `save(path)`: soon after its start, every so many seconds, and when it ends.
+
+    Call `step` between two steps. At Ctrl-C or SIGTERM the step under way ends, the state is written and `Stopped` is
+    raised; a second one stops at once. Without a path nothing is kept, and the first one stops at once. Of several
+    processes the first one writes. Raises `InputError` before the run where nothing could be written at `path`.
+    """
+
+    def __init__(self, path: Path | None, save: Callable[[Path], object], every: float = 60.0) -> None:
+        if path:
+            refuse_unwritable(path)
+        self.path, self.save, self.every = path, save, every
+        self.written: float | None = None
+        self.asked = False
+        self.handlers: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        ours = threading.current_thread() is threading.main_thread() and multiprocessing.parent_process() is None
+        for number in (signal.SIGINT, signal.SIGTERM) if ours else ():  # a worker's parent decides for it
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                self.handlers[number] = signal.signal(number, self._stop)
+        return self
+
+    def step(self) -> None:
+        """To be called between two steps, where the state is whole."""
+        if self.path and (self.asked or self.written is None or time.monotonic() - self.written >= self.every):
+            self._write()
+        if self.asked:
+            raise Stopped(self._kept())
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        try:
+            if kind is None and self.path:
+                self._write()
+        finally:
+            for number, handler in self.handlers.items():
+                signal.signal(number, handler)
+        if (kind is None and self.asked) or kind is KeyboardInterrupt:
+            raise Stopped(self._kept()) from None
+
+    def _write(self) -> None:
+        assert self.path
+        if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+            self.save(self.path)
+        self.written = time.monotonic()
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        if self.asked or not self.path:
+            raise Stopped(self._kept())
+        self.asked = True
+        os.write(2, b"ending the step under way; once more stops at once\n")
+
+    def _kept(self) -> str:
+        if not self.path:
+            return "stopped; nothing was kept (give --checkpoint FILE)"
+        if self.written is None:
+            return f"stopped before anything was kept in {self.path}"
+        seconds = time.monotonic() - self.written
+        age = f" as it was {seconds:.0f} s ago" if seconds >= 1 else ""
+        return f"stopped; kept in {self.path}{age}: the same command goes on"
+
+
+def same_run(saved: Mapping[str, Any], config: Any, path: str | Path, but: Collection[str] = ()) -> None:
+    """Raise `InputError` naming the fields, and both values, in which a checkpoint is of another run than `config`.
+
+    A field that the checkpoint lacks has its default; where files lie (`config.places`) and the fields `but` don't
+    count.
+    """
+    others = {name: pair for name, pair in differing(saved, config).items() if name not in but}
+    if others:
+        told = ", ".join(f"{name} {there!r} (here {here!r})" for name, (there, here) in others.items())
+        raise InputError(f"{path} is of another run, with {told}; name another --checkpoint, or delete it.")
 
 
 def rng_state(**generators: torch.Generator | np.random.Generator) -> dict[str, Any]:

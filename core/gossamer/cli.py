@@ -1,210 +1,176 @@
-"""The command line: `gossamer list`, `train`, `compare`, `report`."""
+"""The command line: one way to every command of the core and of the domains, and one answer to every error.
 
-import dataclasses
+    gossamer COMMAND …            one of the core's, gossamer.commands.COMMAND
+    gossamer train DOMAIN …       trains one network
+    gossamer DOMAIN               lists the domain's commands
+    gossamer DOMAIN COMMAND …     the same as python -m gossamer_DOMAIN.COMMAND …
+
+A command is a module whose `Options` are read by tyro and whose `main(options)` returns an exit status or None.
+"""
+
+import contextlib
+import importlib
 import os
+import re
+import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+import threading
+from collections.abc import Iterator, Sequence
+from functools import partial
+from types import ModuleType
+from typing import Any
 
-import tyro
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
-from tyro.conf import arg
+from gossamer import domains
+from gossamer.errors import InputError, Stopped, nearest
 
-from gossamer.errors import InputError
-
-if TYPE_CHECKING:
-    from gossamer.results import Result
-
-RESULTS = Path("results")
-PAGE = Path("report.html")
-
-Results = Annotated[Path, arg(metavar="FOLDER", help="Where the results are kept.")]
-Page = Annotated[Path, arg(metavar="FILE", help="The page to write: .html, or .md for the table alone.")]
-Domains = Annotated[tuple[str, ...], arg(name="domain", metavar="NAME …", help="Only these domains.")]
-Preset = Annotated[str | None, arg(metavar="NAME", help="Another preset than the quick one, of one --domain.")]
-DataDir = Annotated[Path | None, arg(metavar="FOLDER", help="The folder of that preset's data.")]
+COMMANDS = {
+    "list": "the domains, their presets and commands, and what they lack",
+    "train": "train one network: gossamer train DOMAIN [PRESET]",
+    "compare": "run methods beside each other, and compare them",
+    "report": "print the table of all results, and write the page",
+    "new": "write a domain of your own, a folder that works at once",
+    "doctor": "what is installed, and what this machine gives the kernels",
+    "completion": "what makes your shell complete these commands",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The `gossamer` command. Exit status 2 for input that a person can mend, 130 after Ctrl-C."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    if words[:1] == ["train"] and words[1:2] and not words[1].startswith("-"):
-        train_command(words[1], words[2:], prog=f"gossamer train {words[1]}")
-        return
-    commands: dict[str, Callable[..., Any]] = {"list": list_, "train": train, "compare": compare, "report": report}
-    with plain_errors():
-        if words[:1] and not words[0].startswith("-") and words[0] not in commands:
-            from gossamer.domains import nearest
+    """The `gossamer` command. Exit status 2 for input that a person can mend, 130 where it was stopped."""
+    with answering():
+        match list(sys.argv[1:] if arguments is None else arguments):
+            case [] | ["-h" | "--help", *_]:
+                print(overview())
+            case ["--version", *_]:
+                from gossamer import __version__
 
-            raise InputError(
-                f"there is no command {words[0]!r}{nearest(words[0], commands)}; they are: {', '.join(commands)}."
-            )
-        tyro.extras.subcommand_cli_from_dict(
-            commands,
-            prog="gossamer",
-            description="Sparse neural networks that are really lighter.",
-            args=words or ["--help"],
+                print(f"gossamer {__version__}")
+            case ["train", domain, *rest] if not domain.startswith("-"):
+                _train(domain, rest, f"gossamer train {domain}")
+            case ["train", "-h" | "--help", *_]:
+                print(f"usage: gossamer train DOMAIN [PRESET] …\n\nThe domains: {', '.join(domains.names())}.")
+            case ["train", *_]:
+                known = ", ".join(domains.names())
+                raise InputError(f"train needs a domain: gossamer train DOMAIN [PRESET], with one of {known}.")
+            case [command, *rest] if command in COMMANDS:
+                _run(importlib.import_module(f"gossamer.commands.{command}"), rest, f"gossamer {command}")
+            case [domain] | [domain, "-h" | "--help"] if domain in domains.names():
+                print(overview_of(domain))
+            case [domain, command, *rest] if domain in domains.names():
+                _run_of_domain(domain, command, rest, f"gossamer {domain} {command}")
+            case [word, *_]:
+                choices = [*COMMANDS, *domains.names()]
+                near, known = nearest(word, choices), ", ".join(choices)
+                raise InputError(f"there is no command {word!r}{near}; there are {known}.")
+
+
+def run_command(domain: str, command: str, arguments: Sequence[str] | None = None) -> None:
+    """What `python -m gossamer_DOMAIN.COMMAND` runs."""
+    with answering():
+        words = list(sys.argv[1:] if arguments is None else arguments)
+        _run_of_domain(domain, command, words, f"python -m gossamer_{domain}.{command}")
+
+
+def train_command(domain: str, arguments: Sequence[str] | None = None) -> None:
+    """What `python -m gossamer_DOMAIN.train` runs."""
+    with answering():
+        _train(domain, list(sys.argv[1:] if arguments is None else arguments), f"python -m gossamer_{domain}.train")
+
+
+def _train(domain: str, words: list[str], prog: str) -> None:
+    from gossamer.commands.train import train
+
+    train(domain, words, prog)
+
+
+def _run_of_domain(domain: str, command: str, words: list[str], prog: str) -> None:
+    if command == "train":
+        return _train(domain, words, prog)
+    with domains.needing(domain):
+        _run(domains.command(domain, command), words, prog)
+
+
+def _run(module: ModuleType, words: list[str], prog: str) -> None:
+    """Parse the options of a command, run it, and exit with its status."""
+    from gossamer.options import parse, spelled
+
+    about = re.sub(r"\n+(?=gossamer |python |torchrun )", "\n\n", module.__doc__ or "")  # a command keeps its line
+    read = getattr(module, "parse", None) or partial(parse, module.Options)  # a command may read its words itself
+    options = read(words, prog=prog, description=about)
+    with spelled(module.Options):
+        status = module.main(options)
+    if status:
+        raise SystemExit(status)
+
+
+def overview() -> str:
+    """What `gossamer --help` prints."""
+    width = max(map(len, COMMANDS))
+    return "\n".join(
+        (
+            "usage: gossamer COMMAND …\n\nSparse neural networks that are really lighter.\n",
+            *(f"  {name:<{width}}  {line}" for name, line in COMMANDS.items()),
+            f"\nThe domains {', '.join(domains.names())} have commands of their own; gossamer DOMAIN lists them.",
+            "Each command has its --help; gossamer --version says which version this is.",
         )
+    )
 
 
-@contextmanager
-def plain_errors() -> Iterator[None]:
-    """Prints an `InputError`, or what a file refuses, as one message, exit 2; says at Ctrl-C that nothing is lost."""
+def overview_of(domain: str) -> str:
+    """What `gossamer DOMAIN` prints."""
+    benchmark = domains.load(domain)
+    commands = {"train": f"train one network, by a preset: {', '.join(benchmark.PRESETS)}", **benchmark.COMMANDS}
+    width = max(map(len, commands))
+    package = sys.modules.get(domains.package(domain))
+    told = (package and package.__doc__) or getattr(benchmark, "__doc__", None) or domain
+    about = told.strip().splitlines()[0]
+    return "\n".join(
+        (
+            f"usage: gossamer {domain} COMMAND …\n\n{about}\n",
+            *(f"  {name:<{width}}  {line}" for name, line in commands.items()),
+            "\nEach command has its --help.",
+        )
+    )
+
+
+@contextlib.contextmanager
+def answering() -> Iterator[None]:
+    """Ends a command as a person expects: one message and status 2 for an `InputError` and for a file that refuses,
+    what is true of what was kept and status 130 at Ctrl-C and SIGTERM, silence where the reader of a pipe has gone.
+    """
     try:
-        yield
+        with _sigterm_stops():
+            yield
+            sys.stdout.flush()
+    except BrokenPipeError:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(128 + signal.SIGPIPE) from None
     except (InputError, OSError) as error:
         if isinstance(error, OSError) and error.filename is None:
             raise
-        text = str(error) if isinstance(error, InputError) else f"{error.filename}: {error.strerror}"
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"gossamer: {text}", markup=False)
+        _say(str(error) if isinstance(error, InputError) else f"{error.filename}: {error.strerror}")
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        Console(stderr=True).print("gossamer: stopped; what is finished is kept. Run the same command to go on.")
+    except KeyboardInterrupt as stopped:
+        _say(str(stopped) or "stopped")
         raise SystemExit(130) from None
 
 
-def list_() -> None:
-    """The domains, whether they are installed, and their presets."""
-    from gossamer import domains
+@contextlib.contextmanager
+def _sigterm_stops() -> Iterator[None]:
+    """Lets SIGTERM raise `Stopped`, so that what has to be put away is."""
 
-    table, missing = Table("domain", "metric", "presets"), []
-    for name in domains.names():
-        try:
-            domain = domains.load(name)
-        except InputError as error:
-            missing.append(str(error))
-            continue
-        arrow = "↑" if domain.HIGHER_IS_BETTER else "↓"
-        table.add_row(name, f"{domain.METRIC} {arrow}", ", ".join(domain.PRESETS))
-    console = Console(soft_wrap=True)
-    console.print(table)
-    for reason in missing:
-        console.print(reason, markup=False, highlight=False)
+    def stop(*_: Any) -> None:
+        raise Stopped("stopped")
+
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def train() -> None:
-    """Train one network: gossamer train DOMAIN [PRESET] [options]; each domain has its own --help."""
-    from gossamer import domains
-
-    raise InputError(f"train needs a domain: gossamer train DOMAIN [PRESET], with one of {', '.join(domains.names())}.")
-
-
-def train_command(domain: str, arguments: Sequence[str] | None = None, prog: str | None = None) -> None:
-    """Train one configuration of a domain as the command line says, save its result below ./results, and print it."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    prog = prog or f"python -m gossamer_{domain}.train"
-    with plain_errors():
-        from gossamer import domains, runs
-
-        benchmark = domains.load(domain)
-        presets = benchmark.PRESETS
-        preset = words.pop(0) if words and not words[0].startswith("-") else next(iter(presets))
-        default = preset_of(domain, presets, preset)
-        config = tyro.cli(
-            type(default),
-            default=default,
-            args=words,
-            prog=f"{prog} {preset}",
-            description=f"Train one network of the {domain} domain. Presets: {', '.join(presets)}.",
-        )
-        first = os.environ.get("RANK", "0") == "0"
-        result = benchmark.run(config, log=print if first else lambda line: None)
-        if first:
-            result = dataclasses.replace(result, command=runs.command(domain, config))
-            path = result.save(RESULTS)
-            print_result(result, path)
-
-
-def preset_of(domain: str, presets: Mapping[str, Any], name: str | None) -> Any:
-    """The preset of that name, or the first of a domain's; `InputError` where there is no such preset."""
-    from gossamer.domains import nearest
-
-    name = name or next(iter(presets))
-    if name not in presets:
-        raise InputError(
-            f"{domain} has no preset {name!r}{nearest(name, presets)}; its presets are: {', '.join(presets)}."
-        )
-    return presets[name]
-
-
-def print_result(result: "Result", path: Path) -> None:
-    """The result's numbers as a table, its own extras included."""
-    table = Table(show_header=False, title=f"{result.domain}: {result.method}")
-    numbers = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
-    for name in ("config", "versions", "extra"):
-        del numbers[name]
-    for name, value in {**numbers, **result.extra}.items():
-        if isinstance(value, (bool, int, float, str)):
-            table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
-    console = Console()
-    console.print(table)
-    console.print(f"saved as {path}")
-
-
-def compare(
-    domain: Domains = (),
-    preset: Preset = None,
-    data_dir: DataDir = None,
-    results: Results = RESULTS,
-    page: Page = PAGE,
-) -> None:
-    """Run the quick preset of every domain, dense beside sparse, and compare them; goes on where it was stopped."""
-    from gossamer import domains, runs
-
-    console = Console()
-    if (preset or data_dir) and len(domain) != 1:
-        raise InputError("--preset and --data-dir belong to one domain; name it with --domain.")
-    plan: list[runs.Run] = []
-    for name in domain or domains.names():
-        try:
-            benchmark = domains.load(name)
-        except InputError as error:
-            if domain:
-                raise
-            console.print(f"left out: {error}", style="yellow", markup=False, soft_wrap=True)
-            continue
-        config = preset_of(name, benchmark.PRESETS, preset)
-        if data_dir:
-            if not hasattr(config, "data_dir"):
-                raise InputError(f"--data-dir is {data_dir}, but {name} reads no folder; leave it out.")
-            config = dataclasses.replace(config, data_dir=data_dir)
-        plan += [runs.Run(name, run) for run in benchmark.grid(config)]
-    finished = sum(run.path(results).exists() for run in plan)
-    failures: list[str] = []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress, closing(runs.run_all(plan, results)) as outcomes:
-        task = progress.add_task("compare", total=len(plan), completed=finished)
-        for run, outcome in outcomes:
-            progress.advance(task)
-            if isinstance(outcome, Exception):
-                failures.append(f"{run}: {outcome}")
-                progress.console.print(f"failed {run}: {outcome}", style="red", markup=False)
-            else:
-                score = f"{outcome.metric} {outcome.value:.3f} ({outcome.train_seconds:.0f} s)"
-                progress.console.print(f"[green]done[/] {run.domain} {outcome.method} seed {outcome.seed}: {score}")
-    if failures:
-        raise InputError(f"{len(failures)} of {len(plan)} runs failed; the first: {failures[0]}")
-    report(domain, results, page)
-
-
-def report(domain: Domains = (), results: Results = RESULTS, page: Page = PAGE) -> None:
-    """Print the table of all results that are there, and write the page."""
-    from gossamer import compare as comparison
-    from gossamer import results as files
-
-    found = [result for name in domain or ("*",) for result in files.read(results, name)]
-    if not found:
-        raise InputError(f"there are no results below {results}; run `gossamer compare` or `gossamer train` first.")
-    table = comparison.rows(found)
-    Console(width=None if sys.stdout.isatty() else 160).print(comparison.table(table))
-    if page.suffix == ".md":
-        files.write_atomically(page, comparison.markdown(table).encode())
-    else:
-        from gossamer.report import html
-
-        files.write_atomically(page, html(table).encode())
-    Console().print(f"wrote {page}")
+def _say(text: str) -> None:
+    print(f"gossamer: {text}", file=sys.stderr)

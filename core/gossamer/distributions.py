@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from gossamer.errors import InputError
+from gossamer.errors import InputError, function_of, of_type, share
 from gossamer.patterns import best
 
 Scores = Mapping[str, Tensor]
@@ -102,20 +102,20 @@ def lamp(scores: Scores, sparsity: float) -> dict[str, int]:
 
 
 def per_layer(targets: Mapping[str, float], scores: Scores, sparsity: float) -> dict[str, int]:
-    """Layers whose module matches a glob of `targets` get its sparsity, the others the overall one; first match wins.
+    """Layers whose module or parameter matches a glob of `targets` get its sparsity, the others the overall one.
 
-    {"layer4.*": 0.95, "fc": 0.0} asks 95% of every module below layer4 and leaves fc dense. A method that prunes
-    gradually raises the sparsity of the others only: targets hold from its first step on.
+    {"layer4.*": 0.95, "fc": 0.0} asks 95% of every module below layer4 and leaves fc dense; the first match wins. A
+    method that prunes gradually raises the sparsity of the others only: targets hold from its first step on.
     """
-    modules = {name: name.rpartition(".")[0] for name in scores}
-    for glob, asked in targets.items():
-        if not any(fnmatchcase(module, glob) for module in modules.values()):
+    modules = {name: name.partition(".parametrizations.")[0] for name in scores}
+    modules = {name: path if path != name else name.rpartition(".")[0] for name, path in modules.items()}
+    for glob in targets:
+        if not any(fnmatchcase(modules[name], glob) or fnmatchcase(name, glob) for name in scores):
             raise InputError(f"distribution names {glob!r}, which matches none of {', '.join(modules.values())}.")
-        if not 0 <= asked < 1:
-            raise InputError(f"distribution asks a sparsity of {asked} for {glob!r}; it must be in [0, 1).")
     counts, rooms = {}, living(scores)
     for name, score in scores.items():
-        asked = next((s for glob, s in targets.items() if fnmatchcase(modules[name], glob)), sparsity)
+        called = (modules[name], name)
+        asked = next((s for glob, s in targets.items() if any(fnmatchcase(n, glob) for n in called)), sparsity)
         counts[name] = min(rooms[name], round((1 - asked) * score.numel()))
     return counts
 
@@ -126,9 +126,13 @@ DISTRIBUTIONS: dict[str, Distribution] = {"uniform": uniform, "er": er, "erk": e
 def distribution(name: "str | Mapping[str, float] | Distribution") -> Distribution:
     """The distribution of that name, of those per-layer targets, or the function itself."""
     if isinstance(name, Mapping):
+        for glob, asked in name.items():
+            of_type(str, "a mapping of globs to sparsities", distribution=glob)
+            share(**{f"the sparsity of {glob!r} in distribution": asked})
         return partial(per_layer, dict(name))
-    if callable(name):
+    if callable(name) and not isinstance(name, torch.nn.Module):
+        function_of(2, "a name, a mapping of globs, or a function of scores and a sparsity", distribution=name)
         return name
-    if name not in DISTRIBUTIONS:
+    if not isinstance(name, str) or name not in DISTRIBUTIONS:
         raise InputError(f"distribution is {name!r}; choose one of {', '.join(DISTRIBUTIONS)}, or a mapping of globs.")
     return DISTRIBUTIONS[name]

@@ -28,11 +28,18 @@ class SparseModelHubMixin(ModelHubMixin, library_name="gossamer", tags=["sparsit
         net = Net.from_pretrained("folder")   # or "owner/name"; in evaluation mode, hub_masks those of the file
 
     The arguments of `__init__` travel in config.json. Loading never unpickles; a file that is not whole, or not of this
-    model, raises `InputError`. `hub_values` is the `values` of `gossamer.save`.
+    model, raises `InputError`. The bases may stand in either order. `hub_values` is the `values` of `gossamer.save`.
     """
 
     hub_masks: Mapping[str, Tensor] | None = None
     hub_values: Values = "float32"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Have the last word on saving and loading, also after a base that saves dense files of its own."""
+        super().__init_subclass__(**kwargs)
+        for name in ("save_pretrained", "from_pretrained", "push_to_hub"):
+            if name not in vars(cls):
+                setattr(cls, name, vars(ModelHubMixin)[name])
 
     def _save_pretrained(self, save_directory: Path) -> None:
         model = cast(nn.Module, self)

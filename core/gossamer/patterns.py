@@ -1,10 +1,11 @@
 """Patterns: which weights live and die together.
 
-A pattern sees a weight as a matrix of shape (out, in × kernel positions) and turns scores and a count into a boolean
-mask with that many weights alive, the best-scored first and ties broken by the lower index. Where the pattern cannot
-express the count it takes the nearest that it can.
+A pattern sees a weight as a matrix of shape (out, in × kernel positions) — `NofM` as (out, kernel positions × in) — and
+turns scores and a count into a boolean mask with that many weights alive, the best-scored first and ties broken by the
+lower index. Where the pattern cannot express the count it takes the nearest that it can.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from gossamer.errors import InputError
+from gossamer.errors import InputError, of_type, whole
 
 
 def best(scores: Tensor, count: int) -> Tensor:
@@ -60,6 +61,8 @@ class Pattern:
 
         Scores are compared only within the tensor; +inf keeps a weight, −inf drops it.
         """
+        of_type(Tensor, "a tensor of scores", scores=scores)
+        whole(-(2**63), count=count)
         if not 0 <= count <= scores.numel():
             raise InputError(f"count is {count}; a weight of shape {tuple(scores.shape)} keeps 0 to {scores.numel()}.")
         if scores.dim() < 2:
@@ -69,15 +72,33 @@ class Pattern:
         if scores.numel() and scores.max().isnan():
             raise InputError("the scores hold NaN, which cannot be ranked; find the batch whose loss is not finite.")
         self.check(scores.shape)
-        matrix = scores.flatten(1).to(torch.promote_types(scores.dtype, torch.float32))
-        return self._mask(matrix, count).reshape(scores.shape)
+        matrix = self.matrix(scores).to(torch.promote_types(scores.dtype, torch.float32))
+        mask = self._mask(matrix, count)
+        if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != matrix.shape:
+            told = f"{mask.dtype} {tuple(mask.shape)}" if isinstance(mask, Tensor) else f"a {type(mask).__name__}"
+            raise InputError(f"{self} makes a mask that is {told}; it must be a boolean {tuple(matrix.shape)}.")
+        return self.unmatrix(mask, scores.shape)
+
+    def matrix(self, weight: Tensor) -> Tensor:
+        """The weight (out, in, …) as the matrix of `out` rows that the pattern sees."""
+        return weight.permute(0, *self._columns(weight.dim())).flatten(1)
+
+    def unmatrix(self, matrix: Tensor, shape: torch.Size) -> Tensor:
+        """A matrix in the shape of the weight again."""
+        axes = self._columns(len(shape))
+        ordered = matrix.reshape(len(matrix), *(shape[axis] for axis in axes))
+        return ordered.permute(0, *(1 + axes.index(axis) for axis in range(1, len(shape)))).contiguous()
 
     def survivors(self, scores: Tensor, count: int) -> Tensor:
         """The mask of the `count` weights that outlive a drop, before others grow in their stead and `mask` holds."""
         return self.mask(scores, count)
 
+    def _columns(self, dimensions: int) -> list[int]:
+        """The axes of a weight but the first, in the order in which they make up the columns of its matrix."""
+        return list(range(1, dimensions))
+
     def _mask(self, scores: Tensor, count: int) -> Tensor:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no _mask, which chooses what lives")
 
 
 @dataclass(frozen=True)
@@ -90,28 +111,37 @@ class Unstructured(Pattern):
 
 @dataclass(frozen=True)
 class NofM(Pattern):
-    """At most `n` of every `m` neighbours in a row are alive (2:4 is `NofM(2, 4)`; Mishra et al. 2021)."""
+    """At most `n` of every `m` neighbours in a row are alive (2:4 is `NofM(2, 4)`; Mishra et al. 2021).
+
+    Neighbours follow each other along the inputs; in a convolution, along the input channels at one kernel position, as
+    in NVIDIA's ASP, TensorRT and cuSPARSELt. `m` must divide their number (in a grouped convolution, a group's).
+    """
 
     n: int
     m: int
 
     def __post_init__(self) -> None:
+        whole(1, m=self.m)
+        whole(0, n=self.n)
         if not 0 < self.n <= self.m:
             raise InputError(f"NofM({self.n}, {self.m}) needs 0 < n <= m.")
 
     @property
     def density(self) -> float:
-        """n / m."""
+        """n / m: the one density that the pattern allows."""
         return self.n / self.m
 
     def check(self, shape: torch.Size) -> None:
-        """Raise where `m` does not divide the row."""
-        columns = shape[1:].numel()
-        if columns % self.m:
+        """Raise where `m` does not divide the inputs."""
+        if shape[1] % self.m:
             raise InputError(
-                f"a weight of shape {tuple(shape)} has rows of {columns} weights, which NofM({self.n}, {self.m}) "
-                f"does not divide; exclude the layer or choose an m that divides {columns}."
+                f"a weight of shape {tuple(shape)} has {shape[1]} inputs, which NofM({self.n}, {self.m}) "
+                f"does not divide; exclude the layer or choose an m that divides {shape[1]}."
             )
+
+    def _columns(self, dimensions: int) -> list[int]:
+        """The inputs last, so that they are neighbours."""
+        return [*range(2, dimensions), 1]
 
     def _mask(self, scores: Tensor, count: int) -> Tensor:
         full = scores.numel() * self.n // self.m
@@ -133,8 +163,7 @@ class Block(Pattern):
     in_: int
 
     def __post_init__(self) -> None:
-        if self.out < 1 or self.in_ < 1:
-            raise InputError(f"Block({self.out}, {self.in_}) needs sides of at least 1.")
+        whole(1, out=self.out, in_=self.in_)
 
     def _mask(self, scores: Tensor, count: int) -> Tensor:
         rows, columns = scores.shape
@@ -193,3 +222,15 @@ def nearest_units(scores: Tensor, sizes: Tensor, count: int) -> Tensor:
         smallest = int(sizes.masked_fill(chosen, sizes.max() + 1).argmin())
         chosen[smallest] |= int(sizes[smallest]) - left < left or not chosen.any()
     return torch.empty_like(chosen).scatter_(0, order, chosen).reshape(scores.shape)
+
+
+def check_pattern(pattern: Pattern, sparsity: float) -> Pattern:
+    """The pattern; raise `InputError` for what is none, or cannot have that sparsity."""
+    of_type(Pattern, "a pattern object such as gossamer.Block(4, 1)", pattern=pattern)
+    density = pattern.density
+    if density is not None and not math.isclose(density, 1 - sparsity, abs_tol=1e-9):
+        raise InputError(
+            f"{pattern} fixes its sparsity at {1 - density:g}, but {sparsity:g} was asked; "
+            f"ask for {1 - density:g} or choose another pattern."
+        )
+    return pattern

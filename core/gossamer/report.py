@@ -1,125 +1,170 @@
-"""The page: one self-contained HTML file with the table and the plots of all results."""
+"""The page: one self-contained HTML file with charts, table, curves and pictures of all results."""
 
-import io
-import re
+import base64
+import json
+import math
+import sys
 from collections.abc import Sequence
+from html import escape
 from importlib.resources import files
 from itertools import groupby
+from statistics import fmean
 from typing import Any
 
-from gossamer.compare import HEADINGS, Row, percent
+from gossamer import domains
+from gossamer.compare import CAPTION, Column, Row, columns, number, percent
 from gossamer.errors import InputError
 
-BLUE, GREY, ORANGE = "#2563a8", "#9aa3ad", "#d9730d"
+POINTS = 32  # of a learning curve, at most
+SENTENCES = 3  # of a domain on the first screen
 
 
 def html(rows: Sequence[Row]) -> str:
-    """The page as text. Nothing in it is fetched from a network; plots are inline SVG."""
-    try:
-        import jinja2
-        import matplotlib
-    except ModuleNotFoundError as error:
-        raise InputError(f'the page needs {error.name}; type: pip install "gossamer[report]"') from error
-    matplotlib.use("Agg")
-    template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
-        files("gossamer").joinpath("report.html.j2").read_text()
-    )
+    """The page as text. Nothing in it is fetched from a network, and what results say is text, never code."""
     groups = groupby(rows, key=lambda row: (row.first.domain, row.first.data))
-    sections = [section(domain, data, list(group)) for (domain, data), group in groups]
-    return template.render(sections=sections, headings=HEADINGS[2:])
+    shown = [column for column in columns(rows) if column.heading not in ("domain", "data")]
+    sections = [section(domain, data, list(group), shown) for (domain, data), group in groups]
+    told = {
+        "caption": CAPTION,
+        "columns": [{"heading": column.heading, "number": column.number} for column in shown],
+        "sections": sections,
+    }
+    text = json.dumps(told, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    parts = {name: read(name) for name in ("page.css", "page.js", "echarts.common.min.js")}
+    parts |= {"DATA": text, "SUMMARY": summary(sections), "CAPTION": escape(CAPTION)}
+    page = read("page.html")
+    before, *rest = page.split("{{")
+    return before + "".join(parts[name.strip()] + after for name, after in (part.split("}}", 1) for part in rest))
 
 
-def section(domain: str, data: str, rows: list[Row]) -> dict[str, Any]:
-    """What the template shows of one data set."""
+def read(name: str) -> str:
+    """A file of the page's."""
+    return files("gossamer").joinpath("page", name).read_text(encoding="utf-8")
+
+
+def summary(sections: Sequence[dict[str, Any]]) -> str:
+    """The first screen as HTML, readable before any script has run: for each domain what its data sets say."""
+    cards = []
+    for domain, group in groupby(sections, key=lambda part: part["domain"]):
+        own = list(group)
+        shown = [part for part in own if part["told"]][:SENTENCES] or own[:1]
+        lines = [
+            f'<p><a href="#{escape(part["id"])}">{escape(part["data"])}</a>: {escape(part["sentence"])}</p>'
+            for part in shown
+        ]
+        lines += [f"<p>Data sets below: {len(own)}.</p>"] if len(own) > len(shown) else []
+        spark = f'<div class="spark" data-domain="{escape(domain)}"></div>'
+        cards.append(f"<li><h3>{escape(domain)}</h3>{''.join(lines)}{spark}</li>")
+    return "\n".join(cards)
+
+
+def section(domain: str, data: str, rows: list[Row], shown: Sequence[Column]) -> dict[str, Any]:
+    """What the page knows of one data set."""
     first = rows[0].first
     return {
+        "id": f"{domain}-{data}".replace(" ", "-"),
         "domain": domain,
         "data": data,
         "metric": first.metric,
-        "better": "higher is better" if first.higher_is_better else "lower is better",
+        "higher": first.higher_is_better,
         "floor": first.floor,
-        "cells": [row.cells()[2:] for row in rows],
-        "command": first.command,
+        "reference": first.reference,
+        "sentence": (said := sentence(rows)) or "nothing sparse is beside a reference yet.",
+        "told": bool(said),
+        "rows": [drawn(row, shown) for row in rows],
+        "pictures": pictures(domain, rows),
         "versions": ", ".join(f"{name} {version}" for name, version in first.versions.items()),
         "commit": first.commit,
-        "plots": [svg(bars, rows), svg(sizes, rows)],
     }
 
 
-def svg(draw: Any, rows: list[Row]) -> str:
-    """A plot as an inline SVG element, the same bytes for the same rows."""
-    import matplotlib
-    from matplotlib import pyplot
+def drawn(row: Row, shown: Sequence[Column]) -> dict[str, Any]:
+    """What the page knows of a row: its cells as text, and the numbers of its charts, four digits each."""
+    low, high = row.interval or (None, None)
+    sizes = {name: row.mean(name) or None for name in ("nonzeros", "bytes", "latency_ms")}
+    return {
+        "name": name_of(row),
+        "method": row.first.method,
+        "kind": row.first.kind,
+        "cells": [column.cell(row) for column in shown],
+        "values": [short(result.value) for result in row.results],
+        "value": short(row.value),
+        "interval": [short(low), short(high)] if row.interval else None,
+        "sparsity": short(row.mean("sparsity") or 0.0, 6),
+        "score": short(row.score),
+        **{name: short(value) for name, value in sizes.items()},
+        "curve": curve(row),
+        "commands": [result.command for result in row.results],
+    }
 
-    with matplotlib.rc_context({"svg.hashsalt": "gossamer", "svg.fonttype": "none", "font.size": 9}):
-        figure, axes = pyplot.subplots(figsize=(6.2, 0.9 + 0.32 * max(7, len(rows))), layout="constrained")
-        draw(axes, rows)
-        axes.spines[["top", "right"]].set_visible(False)
-        text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-        pyplot.close(figure)
-    drawing = re.sub(r"<metadata>.*?</metadata>", "", text.getvalue(), flags=re.DOTALL)
-    return drawing[drawing.index("<svg") :]
+
+def sentence(rows: Sequence[Row]) -> str:
+    """What sparsity cost and gained: the best sparse method beside the reference; empty where there are not both."""
+    sparse = [row for row in rows if row.first.kind == "sparse" and row.score is not None]
+    if not sparse:
+        return ""
+    best = max(sparse, key=lambda row: (row.score or 0.0, -(row.mean("nonzeros") or 0.0)))
+    twins = [twin for twin in best.references if twin]
+    told = f"{name_of(best)} reaches {number(best.value, '.4g')} {best.first.metric}, {best.first.reference} "
+    told += f"{number(best.reference, '.4g')}{'' if best.p is None else f' (p = {best.p:.2g})'}"
+    gains = []
+    for name, what in (("nonzeros", "non-zero weights"), ("bytes", "bytes"), ("latency_ms", "latency")):
+        own, others = best.mean(name), [value for twin in twins if (value := getattr(twin, name))]
+        share = own / fmean(others) if own and others else 1.0
+        if abs(share - 1) > 0.02:
+            gains.append(f"{share:.2g} times the {what}" if share > 1 else f"{share:.2g} of the {what}")
+    return told + (f"; it takes {', '.join(gains)}." if gains else ".")
+
+
+def curve(row: Row) -> list[list[float | None]] | None:
+    """The mean over the seeds of `extra["curve"]`, at most `POINTS` of (x, value); None where there is none.
+
+    A result's curve is a list of values, one an epoch, or of points whose first number is x and last the value.
+    """
+    found = [points for result in row.results if (points := curve_of(result.extra.get("curve")))]
+    length = min(map(len, found), default=0)
+    if length < 2:
+        return None
+    places = sorted({round(place * (length - 1) / (POINTS - 1)) for place in range(POINTS)})
+    return [[short(found[0][p][0]), short(fmean(points[p][1] for points in found))] for p in places]
+
+
+def curve_of(told: Any) -> list[tuple[float, float]]:
+    """The points of a curve as a result keeps it, none where it is no such thing."""
+    try:
+        points = [
+            (float(point[0]), float(point[-1])) if isinstance(point, list) else (place, float(point))
+            for place, point in enumerate(told, 1)
+        ]
+    except (TypeError, ValueError, IndexError):
+        return []
+    return points if all(math.isfinite(number) for point in points for number in point) else []
+
+
+def pictures(domain: str, rows: Sequence[Row]) -> list[dict[str, str]]:
+    """The domain's own pictures of these results as data URLs; a domain that cannot draw them is named on stderr."""
+    results = [result for row in rows for result in row.results]
+    try:
+        found = domains.pictures(domain, results)
+    except (InputError, OSError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        print(f"no pictures of {domain}, {results[0].data}: {error}", file=sys.stderr)
+        return []
+    return [{"caption": caption, "source": data_url(image)} for caption, image in found.items()]
+
+
+def data_url(image: bytes) -> str:
+    """A PNG, or else an SVG, as the address that holds it."""
+    kind = "png" if image.startswith(b"\x89PNG") else "svg+xml"
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
 
 
 def name_of(row: Row) -> str:
-    """What tells the row from its neighbours in a plot."""
+    """What tells the row from its neighbours in a chart."""
     sparsity = row.mean("sparsity") or 0.0
-    return row.first.method + (f" {percent(sparsity)}" if sparsity > 0 else "")
+    parts = (row.first.method + (f" {percent(sparsity)}" if sparsity > 0 else ""), row.setting)
+    return ", ".join(filter(None, parts))
 
 
-def colour(row: Row) -> str:
-    """Orange is dense, blue is sparse, grey is neither."""
-    return ORANGE if row.first.method == "dense" else BLUE if (row.mean("sparsity") or 0) > 0 else GREY
-
-
-def bars(axes: Any, rows: list[Row]) -> None:
-    """The value of every method, its seeds as dots, the dense one as a line."""
-    rows = rows[::-1]
-    colours = [colour(row) for row in rows]
-    axes.barh(range(len(rows)), [row.value for row in rows], color=colours, height=0.62, alpha=0.85)
-    for place, row in enumerate(rows):
-        values = [r.value for r in row.results]
-        axes.plot(values, [place] * len(values), "o", color="#1b1f24", markersize=3, alpha=0.7)
-    axes.set_yticks(range(len(rows)), [name_of(row) for row in rows])
-    dense = rows[-1].mean("dense_value")
-    if dense is not None:
-        axes.axvline(dense, color=ORANGE, linewidth=1, linestyle="--")
-    low = min(min(r.value for r in row.results) for row in rows)
-    high = max(max(r.value for r in row.results) for row in rows)
-    floor = rows[0].first.floor
-    axes.set_xlim(min(low, floor) if low - floor < 0.5 * (high - floor) else low - 0.3 * (high - low) - 1e-3, None)
-    axes.set_xlabel(rows[0].first.metric)
-    axes.set_title("what it scores (dots: seeds)", loc="left", fontsize=10)
-
-
-def sizes(axes: Any, rows: list[Row]) -> None:
-    """Value against non-zero parameters, on a logarithmic axis."""
-    rows = sorted((row for row in rows if (row.mean("nonzeros") or 0) > 0), key=lambda row: -row.value)
-    for row in rows:
-        axes.errorbar(
-            row.mean("nonzeros"), row.value, yerr=row.spread or None, fmt="o", color=colour(row), markersize=5
-        )
-    if rows:
-        axes.set_xscale("log")
-        axes.margins(x=0.25, y=0.15)
-        low, high = axes.get_ylim()
-        labels: list[tuple[float, float]] = []  # where they stand: none may lie on another
-        for row in rows:
-            size, height = row.mean("nonzeros") or 1.0, row.value
-            for other, above in labels:
-                if max(size, other) < 3 * min(size, other):
-                    height = min(height, above - 0.06 * (high - low))
-            labels.append((size, height))
-            axes.annotate(
-                name_of(row),
-                labels[-1],
-                (7, 0),
-                textcoords="offset points",
-                fontsize=7,
-                va="center",
-                annotation_clip=False,
-            )
-    axes.set_xlabel("non-zero parameters")
-    axes.set_ylabel(rows[0].first.metric if rows else "")
-    axes.set_title("what it takes (bars: standard deviation over seeds)", loc="left", fontsize=10)
+def short(value: float | None, digits: int = 4) -> float | None:
+    """The number with so many digits."""
+    return None if value is None else float(f"{value:.{digits}g}")

@@ -4,21 +4,20 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
-import os
+import math
 import platform
 import re
-import secrets
 import subprocess
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from gossamer import __version__
 from gossamer.errors import InputError
+from gossamer.paths import write_atomically
 
 PACKAGES = (
-    "gossamer",
     "torch",
     "torchvision",
     "torchaudio",
@@ -30,6 +29,13 @@ PACKAGES = (
     "minigrid",
     "bm25s",
 )
+
+RETIRED = {"dense_value", "dense_latency_ms"}
+NUMBERS: dict[str, Any] = {
+    **dict.fromkeys(("value", "floor", "sparsity", "sparsity_asked", "train_seconds"), (int, float)),
+    **dict.fromkeys(("seed", "parameters", "nonzeros", "bytes"), int),
+}
+TEXTS = ("domain", "method", "data", "pattern", "metric", "reference", "caveat", "commit", "command")
 
 # A list of numbers alone, which is kept on one line; no string holds a line break, so none is taken for such a list.
 _ROWS = re.compile(r"\[\n[-+.\deE,\s]*\]")
@@ -43,7 +49,7 @@ def versions() -> dict[str, str]:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return found | {"gossamer": __version__}
 
 
 def commit() -> str:
@@ -63,28 +69,54 @@ def commit() -> str:
 
 
 def plain(config: Any) -> dict[str, Any]:
-    """A configuration dataclass as JSON knows it: paths become strings, tuples become lists.
+    """A configuration dataclass as JSON knows it, without the fields that `config.places` names.
 
-    Fields that `config.places` names, where there is such, become None: where files lie is no part of what is run.
+    Those say where files lie or how many cores work, and are no part of what is run. Any other path is its last name.
     """
-    values = dataclasses.asdict(config) | dict.fromkeys(getattr(config, "places", ()))
-    return json.loads(json.dumps(values, default=str))
+    places = getattr(config, "places", ())
+    return _json({name: value for name, value in dataclasses.asdict(config).items() if name not in places})
 
 
-def config_hash(domain: str, config: Mapping[str, Any]) -> str:
-    """The name of a run's file: 16 hexadecimal digits of the SHA-256 of its domain and configuration."""
-    text = json.dumps([domain, dict(config)], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def defaults(kind: type) -> dict[str, Any]:
+    """The defaults of a configuration's fields, as `plain` has them; a field without one has none."""
+    fields: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(kind)
+    values = {f.name: f.default_factory() if callable(f.default_factory) else f.default for f in fields}
+    return _json({name: value for name, value in values.items() if value is not dataclasses.MISSING})
+
+
+def differing(saved: Mapping[str, Any], config: Any) -> dict[str, tuple[Any, Any]]:
+    """The fields in which a configuration once stored differs from `config`, with both values.
+
+    A field that the stored one lacks has today's default, so that a new field leaves old results valid; where files lie
+    (`config.places`) is no difference.
+    """
+    stored = defaults(type(config)) | dict(saved)
+    return {name: (stored.get(name), own) for name, own in plain(config).items() if stored.get(name) != own}
+
+
+def file_name(config: Mapping[str, Any], default: Mapping[str, Any]) -> str:
+    """What a run's files are called: its data, method, sparsity and seed, and a hash of what is not as by default."""
+    told = [str(config[name]) for name in ("data", "method", "sparsity") if config.get(name) is not None]
+    told += [f"seed{config['seed']}"] if "seed" in config else []
+    changed = {name: value for name, value in config.items() if name not in default or default[name] != value}
+    digest = hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]
+    return re.sub(r"[^\w-]+", "_", "-".join([*told, digest]))
+
+
+def _json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same as JSON gives it back: tuples become lists, a path its last name, what JSON does not know a string."""
+    return json.loads(json.dumps(values, default=lambda value: value.name if isinstance(value, Path) else str(value)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
     """What one run measured.
 
-    `value` and `floor` (what chance, or the untrained baseline, scores) are in the unit of `metric`; `sparsity` is the
-    measured share of weights that are zero (or of codes, as `pattern` says), in [0, 1); `bytes` is the size on disk;
-    latencies are in milliseconds for one input; `dense_value` and `dense_latency_ms` belong to the dense run of the
-    same data and seed, None where there is none.
+    `value` and `floor` (what chance, or the untrained baseline, scores) are in the unit of `metric`; `reference` is the
+    method whose value scores 1 on the same data; `sparsity` is the measured share of weights that are zero (or of
+    codes, as `pattern` says), in [0, 1); `bytes` is the size on disk; `latency_ms` is the median of milliseconds for
+    one input on one thread, by what the domain's own command runs; `caveat` is what a reader of `value` must know;
+    `seconds` is the time of the whole run, of which `train_seconds` are those of the training.
     """
 
     domain: str
@@ -103,28 +135,32 @@ class Result:
     bytes: int
     train_seconds: float
     config: dict[str, Any]
-    dense_value: float | None = None
+    reference: str = "dense"
+    caveat: str = ""
     latency_ms: float | None = None
-    dense_latency_ms: float | None = None
     versions: dict[str, str] = field(default_factory=versions)
     commit: str = field(default_factory=commit)
     command: str = ""
+    seconds: float | None = field(default=None, compare=False)
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def score(self) -> float | None:
-        """(value − floor) / (dense − floor): 1 is as good as dense, 0 no better than the floor; None without dense."""
-        if self.dense_value is None or self.dense_value == self.floor:
-            return None
-        return (self.value - self.floor) / (self.dense_value - self.floor)
+    def kind(self) -> Literal["dense", "sparse", "other"]:
+        """Whether the run is of method dense, on whatever network; has anything sparse; or is neither."""
+        if self.config.get("method", self.method) == "dense":
+            return "dense"
+        return "other" if self.pattern in ("", "dense") else "sparse"
 
-    def path(self, folder: Path) -> Path:
-        """Where this result lives below the results folder."""
-        return folder / self.domain / f"{config_hash(self.domain, self.config)}.json"
+    def score(self, reference: float) -> float | None:
+        """(value − floor) / (reference − floor): 1 is as good as the reference, 0 no better than the floor.
 
-    def save(self, folder: Path) -> Path:
-        """Write the result atomically below `folder`; return the path."""
-        path = self.path(folder)
+        None where the reference itself is no better than that.
+        """
+        return None if reference == self.floor else (self.value - self.floor) / (reference - self.floor)
+
+    def save(self, folder: Path, name: str | None = None) -> Path:
+        """Write the result atomically to `folder`/DOMAIN/`name`.json, named by its configuration; return the path."""
+        path = folder / self.domain / f"{name or file_name(self.config, {})}.json"
         text = json.dumps(dataclasses.asdict(self), indent=1, default=str)
         write_atomically(path, _ROWS.sub(lambda row: " ".join(row[0].split()), text).encode() + b"\n")
         return path
@@ -133,62 +169,48 @@ class Result:
     def load(cls, path: Path) -> "Result":
         """Read one result; raise `InputError` where the file is not one."""
         try:
-            return cls(**json.loads(path.read_text()))
-        except (ValueError, TypeError) as error:
+            return cls.of(json.loads(path.read_text()))
+        except OSError as error:
+            raise InputError(f"{path} cannot be read ({error.strerror}). Delete it and run again.") from error
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(f"{path} is not a result file ({error}). Delete it and run again.") from error
 
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> "Result":
+        """The result of these fields, such as JSON gives; raise `ValueError` or `TypeError` where they are not one.
 
-def read(folder: Path, domain: str | None = None) -> list[Result]:
-    """All results below `folder` (of one domain, or of all), in the order of their paths."""
-    return [Result.load(path) for path in sorted(folder.glob(f"{domain or '*'}/*.json"))]
+        What an older version wrote is one: fields that are no more are passed over, new ones have their defaults.
+        """
+        result = cls(**{name: value for name, value in fields.items() if name not in RETIRED})
+        given = [name for name in ("latency_ms", "seconds") if getattr(result, name) is not None]
+        for name, kind in {**NUMBERS, **dict.fromkeys(given, (int, float))}.items():
+            value = getattr(result, name)
+            if isinstance(value, bool) or not isinstance(value, kind) or not math.isfinite(value):
+                raise ValueError(f"{name} is {value!r:.60}")
+        for name in NUMBERS.keys() - {"value", "floor", "seed"} | set(given):
+            if getattr(result, name) < 0:
+                raise ValueError(f"{name} is {getattr(result, name)!r}, below 0")
+        if result.sparsity > 1 or not isinstance(result.higher_is_better, bool):
+            raise ValueError(f"sparsity is {result.sparsity!r}, higher_is_better {result.higher_is_better!r}")
+        for name in TEXTS:
+            if not isinstance(getattr(result, name), str):
+                raise TypeError(f"{name} is {getattr(result, name)!r:.60}")
+        if not all(isinstance(table, dict) for table in (result.config, result.extra, result.versions)):
+            raise TypeError("its config, extra or versions is no table")
+        return result
 
 
-def beside_dense(results: list[Result]) -> list[Result]:
-    """The same results, each with the value and latency of its dense twin filled in, where there is one.
+def read(folder: Path, domain: str | None = None, damaged: list[str] | None = None) -> list[Result]:
+    """All results below `folder` (of one domain, or of all), in the order of their paths.
 
-    The twin is the run of the method `dense` on the same data and seed whose configuration has most in common.
+    Raises `InputError` for a file that is no result, or adds what is wrong with it to `damaged` and leaves it out.
     """
-    dense = [result for result in results if result.config.get("method") == "dense"]
-
-    def filled(result: Result) -> Result:
-        place = (result.domain, result.data, result.seed)
-        twins = [twin for twin in dense if (twin.domain, twin.data, twin.seed) == place]
-        if not twins:
-            return result
-        twin = max(twins, key=lambda twin: sum(result.config.get(name) == value for name, value in twin.config.items()))
-        return dataclasses.replace(result, dense_value=twin.value, dense_latency_ms=twin.latency_ms)
-
-    return [filled(result) for result in results]
-
-
-def refuse_unwritable(path: Path) -> None:
-    """Raise `InputError` now where no file could be written at `path` later; make the folder that it is to lie in."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            reason = "it is a folder" if path.is_dir() else None
-    except OSError as error:
-        reason = error.strerror
-    if reason:
-        raise InputError(f"{path} cannot be written ({reason}); name another file.")
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` to `path` so that a reader, or a crash, sees the old file or the new one and nothing between."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # the rename itself lasts only once the folder is on the disk
-        folder = os.open(path.parent, os.O_RDONLY)
+    found = []
+    for path in sorted(folder.glob(f"{domain or '*'}/*.json")):
         try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            found.append(Result.load(path))
+        except InputError as error:
+            if damaged is None:
+                raise
+            damaged.append(str(error))
+    return found

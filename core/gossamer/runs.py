@@ -1,18 +1,32 @@
 """Runs many configurations in worker processes, one thread each, and keeps every result the moment it is there."""
 
 import dataclasses
-import multiprocessing
+import errno
 import os
-import signal
-from collections.abc import Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import shlex
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from gossamer import domains
 from gossamer.errors import InputError
-from gossamer.results import Result, config_hash, plain
+from gossamer.options import flag
+from gossamer.results import Result, defaults, differing, file_name, plain, read
+from gossamer.threads import cores, use_threads
+from gossamer.workers import Failed, Workers
+
+LOOK = 1.0  # seconds between two looks at what other processes do
+
+
+class Notice(str):
+    """A line that is not a run's own: what befell it."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +36,14 @@ class Run:
     domain: str
     config: Any
 
+    @property
+    def name(self) -> str:
+        """What its files are called; a new field of the configuration with a default leaves it as it is."""
+        return file_name(plain(self.config), defaults(type(self.config)))
+
     def path(self, folder: Path) -> Path:
-        """Where its result lives below the results folder."""
-        return folder / self.domain / f"{config_hash(self.domain, plain(self.config))}.json"
+        """Where its result is written below the results folder."""
+        return folder / self.domain / f"{self.name}.json"
 
     def __str__(self) -> str:
         return f"{self.domain} {self.config.method} seed {self.config.seed}"
@@ -47,55 +66,140 @@ def command(domain: str, config: Any) -> str:
     preset = min(presets, key=lambda name: len(difference(name)))
     words = ["gossamer", "train", domain, preset]
     for name, value in difference(preset).items():
-        flag = name.replace("_", "-")
-        shown = name.upper() if name in places else str(value)
-        words += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", shown]
+        option = flag(type(config), name)
+        if isinstance(value, bool):
+            words.append(option if value else f"--no-{option[2:]}")
+        elif name in places:
+            words += [option, name.upper()]
+        else:
+            parts = value if isinstance(value, tuple | list) else (value.name if isinstance(value, Path) else value,)
+            words += [option, *(shlex.quote(str(part)) for part in parts)]
     return " ".join(words)
 
 
-def execute(run: Run) -> Result:
-    """The result of one run, in this process, with its command."""
-    result = domains.load(run.domain).run(run.config)
-    return dataclasses.replace(result, command=command(run.domain, run.config))
+def execute(run: Run, log: domains.Log = lambda line: None, threads: int | None = None) -> Result:
+    """The result of one run, in this process, with its command, computed by so many threads or by torch's own number.
+
+    Where several runs are compared it is one, so that the numbers do not depend on the machine's cores.
+    """
+    if threads:
+        use_threads(threads)
+    start = time.perf_counter()
+    with domains.needing(run.domain):
+        result = domains.load(run.domain).run(run.config, log)
+    seconds = time.perf_counter() - start
+    return dataclasses.replace(result, command=command(run.domain, run.config), seconds=seconds)
 
 
-def cores() -> int:
-    """The processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def finished(runs: Sequence[Run], folder: Path, damaged: list[str] | None = None) -> dict[Run, Result]:
+    """The results in `folder` of those runs that have one, found by what was run, whatever the file's name.
+
+    What is wrong with a file that is no result is added to `damaged`; its run is not finished.
+    """
+    stored: dict[str, list[Result]] = {}
+    found: dict[Run, Result] = {}
+    for run in runs:
+        if run.domain not in stored:
+            stored[run.domain] = read(folder, run.domain, [] if damaged is None else damaged)
+        same = [result for result in stored[run.domain] if not differing(result.config, run.config)]
+        if same:
+            found[run] = same[-1]
+    return found
 
 
-def _start_worker() -> None:
-    """Die quietly at Ctrl-C, and compute on one thread, so that the workers neither fight nor differ."""
-    import torch
-
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    torch.set_num_threads(1)
-
-
-def run_all(runs: Sequence[Run], folder: Path) -> Generator[tuple[Run, Result | Exception], None, None]:
+def run_all(
+    runs: Sequence[Run], folder: Path, tell: Callable[[Run, str], None] = lambda run, line: None
+) -> Generator[tuple[Run, Result | Exception], None, None]:
     """Run all whose result is not in `folder`, save each there, and yield it, or what went wrong, as it ends.
 
     The numbers are those of one thread, whatever the number of workers (one a core). A run that fails does not stop the
-    others. Closing the generator stops the workers: use it under `contextlib.closing`, lest a caller that stops waits.
+    others; one whose worker dies is run once more. A run that another process has begun, for the same folder, is left
+    to it, and taken over should it end without a result. What runs say on the way goes to `tell`, a `Notice` of what
+    befell one too. Closing the generator stops the workers: use it under `contextlib.closing`, lest a caller that stops
+    waits.
     """
-    waiting = [run for run in runs if not run.path(folder).exists()]
-    if not waiting:
-        return
+    there = finished(runs, folder)
+    waiting = deque(run for run in runs if run not in there)
+    deaths: Counter[Run] = Counter()
     os.environ["OMP_NUM_THREADS"] = "1"  # for the workers: torch reads it when it is imported
-    context = multiprocessing.get_context("spawn")
-    workers = min(len(waiting), cores())
-    before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    with Workers(min(len(waiting), cores()), partial(execute, threads=1)) as workers, _claims() as claims:
+        while waiting or workers.busy:
+            for _ in range(len(waiting) if workers.free else 0):
+                run = waiting.popleft()
+                claim = claims.get(run) or _claim(run, folder)
+                if claim is None:
+                    waiting.append(run)
+                elif result := _stored(run, folder):
+                    _release(claim)
+                    yield run, result
+                else:
+                    claims[run] = claim
+                    workers.start(run)
+                    if not workers.free:
+                        break
+            if waiting and not workers.busy:
+                tell(waiting[0], Notice("another process on this folder has this run; waiting for it"))
+            for run, kind, content in workers.messages(LOOK):
+                if kind == "line":
+                    tell(run, content)
+                elif kind == "died" and not deaths[run]:
+                    deaths[run] += 1
+                    waiting.appendleft(run)
+                    tell(run, Notice(f"its process died {content}; it is run once more"))
+                else:
+                    if kind == "result":
+                        content = _save(run, content, folder, tell)
+                    elif kind == "died":
+                        content = Failed(f"its process died {content}, twice; it may need more memory")
+                    yield run, content
+                    _release(claims.pop(run))
+
+
+@contextmanager
+def _claims() -> Iterator[dict[Run, FileLock]]:
+    """The locks that are held, released at the end."""
+    held: dict[Run, FileLock] = {}
     try:
-        futures = {pool.submit(execute, run): run for run in waiting}
-        for future in as_completed(futures):
-            try:
-                result = future.result()
-                result.save(folder)
-                yield futures[future], result
-            except (InputError, ArithmeticError, RuntimeError, OSError, ValueError) as error:
-                yield futures[future], error
+        yield held
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for worker in set(multiprocessing.active_children()) - before:
-            worker.terminate()
+        for lock in held.values():
+            _release(lock)
+
+
+def _claim(run: Run, folder: Path) -> FileLock | None:
+    """The lock on a run, held, or None where another process has it; it ends with the process, whatever ends that."""
+    path = run.path(folder)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return None
+    return lock
+
+
+def _release(lock: FileLock) -> None:
+    with suppress(OSError):  # Windows removes no file that is open
+        os.unlink(lock.lock_file)
+    lock.release(force=True)
+
+
+def _stored(run: Run, folder: Path) -> Result | None:
+    """The result that another process has written since the run was found to have none."""
+    with suppress(InputError):
+        if run.path(folder).exists():
+            result = Result.load(run.path(folder))
+            return None if differing(result.config, run.config) else result
+
+
+def _save(run: Run, result: Result, folder: Path, tell: Callable[[Run, str], None]) -> Result | Exception:
+    """Write the result; while the disk is full, keep it and try again."""
+    while True:
+        try:
+            result.save(folder, run.name)
+            return result
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                return error
+            tell(run, Notice(f"its result cannot be written ({error.strerror}); make room: it is tried again"))
+            time.sleep(LOOK)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from gossamer.errors import InputError
+from gossamer.errors import InputError, function_of
 
 Schedule = Callable[[float], float]
 
@@ -14,7 +14,7 @@ def constant(progress: float) -> float:
 
 
 def linear(progress: float) -> float:
-    """p."""
+    """p: in step with the training."""
     return progress
 
 
@@ -34,7 +34,8 @@ SCHEDULES: dict[str, Schedule] = {"constant": constant, "linear": linear, "cubic
 def schedule(name: str | Schedule) -> Schedule:
     """The schedule of that name, or the function itself."""
     if callable(name):
+        function_of(1, "a name, or a function of progress in [0, 1]", schedule=name)
         return name
-    if name not in SCHEDULES:
+    if not isinstance(name, str) or name not in SCHEDULES:
         raise InputError(f"schedule is {name!r}; choose one of {', '.join(SCHEDULES)}, or pass a function of progress.")
     return SCHEDULES[name]

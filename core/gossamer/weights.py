@@ -136,7 +136,7 @@ class Stored:
 
     @property
     def weight(self) -> Tensor:
-        """The dense weight."""
+        """The weight as a dense tensor."""
         return self.layer.weight
 
     @property
@@ -175,7 +175,7 @@ class Stored:
         """Nothing: values come with their positions."""
 
     def stepped(self) -> None:
-        """Nothing."""
+        """Nothing: what is stored has no dead weights to zero."""
 
     def collect(self, wanted: bool) -> None:
         """Have the layer add up its dense gradient in the step to come, or not."""

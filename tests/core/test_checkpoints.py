@@ -1,13 +1,15 @@
+import dataclasses
 import hashlib
 import io
 import os
 import pickle
 import random
+import signal
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -234,3 +236,106 @@ def test_a_missing_generator_is_named():
     gpus = len(state["cuda"]) + 1
     with pytest.raises(gossamer.InputError, match=f"the generators of {gpus} GPUs; here are {gpus - 1}"):
         checkpoints.restore_rng({**state, "cuda": [torch.zeros(1)] * gpus}, shuffle=torch.Generator())
+
+
+LOOP = """
+import os, signal, sys, time
+from pathlib import Path
+from gossamer import checkpoints
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+path, every = (Path(sys.argv[1]) if sys.argv[1] else None), float(sys.argv[2])
+count = 0
+print("ready", flush=True)
+try:
+    with checkpoints.Checkpoint(path, lambda path: path.write_text(str(count)), every=every) as checkpoint:
+        while count < 100_000:
+            count += 1
+            for _ in range(20):  # a step is whole or not at all
+                time.sleep(0.001)
+            checkpoint.step()
+            print(count, flush=True)
+except checkpoints.Stopped as stopped:
+    print("said", stopped, flush=True)
+    raise SystemExit(130)
+"""
+
+
+def stop(path: str, every: str, *signals: signal.Signals) -> tuple[int, list[str]]:
+    """The status and the lines of a loop that gets these signals after its second step."""
+    command = [sys.executable, "-c", LOOP, path, every]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as loop:
+        assert loop.stdout is not None
+        lines = [loop.stdout.readline() for _ in range(3)]
+        for number in signals:
+            loop.send_signal(number)
+        lines += loop.stdout.readlines()
+        return loop.wait(timeout=60), lines
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_step_and_keeps_it(tmp_path: Path, number: signal.Signals):
+    status, lines = stop(str(tmp_path / "run"), "1000", number)
+    assert status == 130
+    assert lines[-1] == f"said stopped; kept in {tmp_path / 'run'}: the same command goes on\n"
+    steps = [int(line) for line in lines[1:-1]]
+    assert int((tmp_path / "run").read_text()) == steps[-1] + 1  # the last one has not been printed
+
+
+def test_without_a_file_nothing_is_kept_and_it_says_so():
+    status, lines = stop("", "1000", signal.SIGINT)
+    assert status == 130 and lines[-1] == "said stopped; nothing was kept (give --checkpoint FILE)\n"
+
+
+def test_the_first_step_and_the_end_are_kept_and_what_fails_is_not(tmp_path: Path):
+    path, written = tmp_path / "folder" / "run", []
+    with checkpoints.Checkpoint(path, written.append) as checkpoint:
+        checkpoint.step()
+        checkpoint.step()
+        assert written == [path]
+    assert written == [path] * 2
+    with pytest.raises(ZeroDivisionError), checkpoints.Checkpoint(path, written.append):
+        raise ZeroDivisionError
+    with checkpoints.Checkpoint(path, written.append, every=0.0) as checkpoint:
+        checkpoint.step()
+        checkpoint.step()
+    assert written == [path] * 5
+    (tmp_path / "file").write_text("")
+    with pytest.raises(gossamer.InputError, match="cannot be written"):
+        checkpoints.Checkpoint(tmp_path / "file" / "run", written.append)
+
+
+def test_an_interruption_between_says_how_old_the_kept_state_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    now = [100.0]
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now[0])
+    with (
+        pytest.raises(checkpoints.Stopped, match=r"run as it was 7 s ago: the same"),
+        checkpoints.Checkpoint(tmp_path / "run", lambda path: None) as checkpoint,
+    ):
+        checkpoint.step()
+        now[0] += 7
+        raise KeyboardInterrupt
+    with (
+        pytest.raises(checkpoints.Stopped, match="before anything was kept"),
+        checkpoints.Checkpoint(tmp_path / "run", lambda path: None),
+    ):
+        raise KeyboardInterrupt
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    places: ClassVar[tuple[str, ...]] = ("folder",)
+    seed: int = 1
+    sizes: tuple[int, ...] = (2, 3)
+    folder: Path | None = None
+
+
+def test_another_run_is_told_by_the_fields_that_differ():
+    config = Config(seed=3, folder=Path("here"))
+    for saved in ({"seed": 3, "sizes": [2, 3]}, {"seed": 3}, {"seed": 3, "folder": "there", "gone": 5}):
+        checkpoints.same_run(saved, config, "run.pt")
+    with pytest.raises(
+        gossamer.InputError, match=r"run.pt is of another run, with seed 1 \(here 3\), sizes \[4\] \(here"
+    ):
+        checkpoints.same_run({"sizes": [4]}, config, "run.pt")
+    checkpoints.same_run({"sizes": [2, 3], "seed": 2}, config, "run.pt", but=("seed",))

@@ -80,7 +80,7 @@ def test_targets_by_glob_over_module_names() -> None:
     ("name", "message"),
     [
         ({"layer9.*": 0.5}, "'layer9.*', which matches none of fc"),
-        ({"fc": 1.0}, "asks a sparsity of 1.0 for 'fc'"),
+        ({"fc": 1.0}, "the sparsity of 'fc' in distribution is 1.0"),
         ("erdos", "distribution is 'erdos'; choose one of uniform, er, erk, global, lamp"),
     ],
 )

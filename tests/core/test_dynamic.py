@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import gossamer as gs
-from gossamer.dynamic import share
+from gossamer.dynamic.snfs import share
 from gossamer.patterns import Pattern
 
 
@@ -27,13 +27,13 @@ def one_layer(weight: list[list[float]], dead: list[list[int]], pattern: Pattern
 
 def give(masking: gs.Masking, gradients: dict[str, Tensor]) -> None:
     """One optimizer step in which the loss has these gradients."""
-    optimizer = masking._optimizer
+    optimizer = masking.optimizer
     optimizer.zero_grad()
     sum((weight * gradients[name]).sum() for name, weight in masking.weights.items()).backward()
     optimizer.step()
 
 
-def moved(masking: gs.Masking, method: gs.SET, gradient: list[list[float]]) -> list[list[int]]:
+def moved(masking: gs.Masking, method: gs.Method, gradient: list[list[float]]) -> list[list[int]]:
     give(masking, {"0.weight": torch.tensor(gradient)})
     assert method.step()
     return masking.masks["0.weight"].int().tolist()
@@ -52,7 +52,7 @@ def test_rigl_by_hand() -> None:
     assert moved(masking, method, GRADIENT) == [[1, 0, 1, 1], [0, 1, 1, 0]]
     weight = masking.weights["0.weight"].detach()
     assert weight.tolist() == [[5, 0, 4, 0], [0, 3, 2, 0]]  # what wakes starts at zero; what only blinked goes on
-    momentum = masking._optimizer.state[masking.weights["0.weight"]]["momentum_buffer"]
+    momentum = masking.optimizer.state[masking.weights["0.weight"]]["momentum_buffer"]
     assert momentum.tolist() == [[9, 0, 0, 0], [0, 1, 8, 0]]
 
 
@@ -121,9 +121,9 @@ def test_the_share_that_moves_decays_by_a_cosine() -> None:
     method = gs.SET(masking, every=10, until=100, fraction=0.5)
     for step, expected in ((0, 0.5), (25, 0.5 * (1 + math.sqrt(0.5)) / 2), (50, 0.25), (100, 0.0)):
         method.seen = step
-        assert method.moving_share() == pytest.approx(expected)
+        assert method.drop_fraction() == pytest.approx(expected)
     method.seen = 50
-    assert method.moving("0.weight", 40) == 10
+    assert method.growth("0.weight", 40) == 10
     assert [step for step in range(120) if method.due(step)] == list(range(10, 100, 10))
 
 
@@ -208,7 +208,9 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> None
 
 SGD = {"lr": 0.05, "momentum": 0.9, "weight_decay": 1e-3}
 ADAM = {"lr": 1e-2, "weight_decay": 1e-3}
-RUNS: dict[str, tuple[Pattern, float, Callable[[gs.Masking], gs.SET], Callable[..., torch.optim.Optimizer], dict]] = {
+RUNS: dict[
+    str, tuple[Pattern, float, Callable[[gs.Masking], gs.Method], Callable[..., torch.optim.Optimizer], dict]
+] = {
     "set": (gs.Unstructured(), 0.9, lambda m: gs.SET(m, every=2, until=1000), torch.optim.SGD, SGD),
     "rigl": (gs.Unstructured(), 0.9, lambda m: gs.RigL(m, every=2, until=1000), torch.optim.SGD, SGD),
     "rigl-block": (gs.Block(4, 1), 0.75, lambda m: gs.RigL(m, every=2, until=1000), torch.optim.Adam, ADAM),
@@ -393,26 +395,46 @@ def test_within_constant_fan_in_as_many_weights_move_as_the_cosine_says(fan_in: 
         method.seen = k
         kept = masking.pattern.survivors(
             torch.where(masking.masks["0.weight"], model[0].weight.detach().abs(), -torch.inf),
-            50 * fan_in - method.moving("0.weight", 50 * fan_in),
+            50 * fan_in - method.growth("0.weight", 50 * fan_in),
         )
         assert int(kept.sum()) == 50 * fan_in - round(0.3 * (1 + math.cos(math.pi * k / 10)) / 2 * 50 * fan_in)
-        mask = method.move("0.weight", 50 * fan_in)
+        mask = method.new_mask("0.weight", 50 * fan_in)
         assert mask.sum(1).tolist() == [fan_in] * 50
         assert mask[kept].all()
 
 
-def test_gradual_pruning_leaves_a_frozen_layer_alone() -> None:
+@pytest.mark.parametrize("kind", [gs.GMP, gs.GraNet])
+def test_gradual_pruning_reaches_its_sparsity_where_a_layer_is_frozen(kind) -> None:
     model = network()
     masking = gs.sparsify(model, 0.0)
     model[0].weight.requires_grad_(False)
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
-    masking.attach(optimizer)
-    method = gs.GMP(masking, 0.9, every=1, until=10)
+    frozen = model[0].weight.clone()
+    masking.attach(torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1))
+    method = kind(masking, 0.9, every=1, until=10)
+    before = masking.masks["0.weight"]
     for k in range(10):
-        train(model, optimizer, k)
+        train(model, masking.optimizer, k)
         method.step()
-    assert masking.masks["0.weight"].all()
-    assert int(masking.masks["2.weight"].sum()) == masking.counts["2.weight"] == round(0.1 * 192)
+        now = masking.masks["0.weight"]
+        assert not (now & ~before).any()
+        before = now
+    assert masking.sparsity == 1 - round(0.1 * (288 + 192)) / (288 + 192)
+    assert torch.equal(model[0].weight, frozen * masking.masks["0.weight"])
+
+
+def test_a_frozen_model_under_adapters_is_pruned_while_they_train() -> None:
+    model = nn.ModuleDict({"base": nn.Linear(8, 8), "lora_A": nn.Linear(8, 2), "lora_B": nn.Linear(2, 8)})
+    model["base"].requires_grad_(False)
+    masking = gs.sparsify(model, 0.0)
+    assert list(masking.masks) == ["base.weight"]
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    method = gs.GMP(masking.attach(optimizer), 0.75, every=1, until=4)
+    for k in range(4):
+        x = torch.randn(4, 8, generator=torch.Generator().manual_seed(k))
+        (model["base"](x) + model["lora_B"](model["lora_A"](x))).square().mean().backward()
+        optimizer.step()
+        method.step()
+    assert masking.sparsity == 0.75
 
 
 def test_a_method_goes_on_from_its_state() -> None:
@@ -518,14 +540,14 @@ def test_sparse_storage_beside_dense_layers_keeps_its_own_number() -> None:
     masking.attach(torch.optim.SGD(model.parameters(), **SGD))
     method = gs.SNFS(masking, every=1, until=9)
     for k in range(5):
-        train(model, masking._optimizer, k)
+        train(model, masking.optimizer, k)
         assert method.step()
         assert [int(part.mask.sum()) for part in masking.parts.values()] == [kept, 19]
     assert list(masking.masks) == ["2.weight"]
     average = copy.deepcopy(model)
     masking.apply(average)
     method.step()
-    train(model, masking._optimizer, 5)
+    train(model, masking.optimizer, 5)
     assert method.step()
     with pytest.raises(gs.InputError, match="mixes weights of different places"):
         masking.apply(average)

@@ -5,11 +5,13 @@ import pytest
 import torch
 from torch import nn
 
+from gossamer import kernels
 from gossamer.engine import compile as compile_model
 from gossamer.engine import trace
 from gossamer.engine.graph import interpret
 from gossamer.engine.join import join_sums
 from gossamer.engine.plan import LARGEST, most_together, plan
+from gossamer.engine.program import build, current_threads
 from gossamer.kernels.geometry import Axis, split_layout
 
 
@@ -78,17 +80,20 @@ def test_a_stride_finds_its_output_in_rows_as_far_apart_as_its_phases(kernel, st
     assert split_layout(axis, axis, 3, out.strides[2] // 4).pitch == out.strides[2] // 4
 
 
+@pytest.mark.skipif(not kernels.available(), reason="Numba is not installed")
 def test_a_batch_goes_through_in_parts_that_fit_the_cache():
     model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 8, 3)).eval()
     x = torch.randn(5, 3, 90, 90, generator=torch.Generator().manual_seed(0))
-    engine = compile_model(model, x)
+    engine = build(trace(model, x), len(x))  # not `compile`, which calls the engine and may keep the model
     images = (3 + 16) * 91 * 91 + 8 * 88 * 88  # floats, their halos and rounding aside
     assert engine._most == most_together(engine.graph) == (1 << 19) // images == 2
     with torch.no_grad():
         torch.testing.assert_close(engine(x), model(x), rtol=1e-4, atol=1e-5)
-    assert sorted(count for count, _ in engine._programs) == [1, 2]
+    threads = current_threads()
+    assert [count for count, _ in engine._prepared] == ([1] if threads <= 2 else [2, 1])  # the rest, and all
 
 
+@pytest.mark.filterwarnings("ignore:.*stays PyTorch code:UserWarning")
 @pytest.mark.parametrize(
     "mixing", [lambda x: x.softmax(0), lambda x: x.flatten(), lambda x: x - x.mean(0, True), lambda x: x.cumsum(0)]
 )
@@ -101,3 +106,20 @@ def test_what_mixes_a_batch_goes_through_whole(mixing):
     engine = compile_model(Mixing().eval(), x)
     assert engine._most == LARGEST
     torch.testing.assert_close(engine(x), mixing(torch.relu(x)), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5, 7])
+def test_results_are_the_same_for_every_number_of_threads(batch):
+    layers = [nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU(), nn.MaxPool2d(3, 2, 1), nn.Conv2d(16, 16, 3, groups=16)]
+    layers += [nn.GELU(), nn.Conv2d(16, 24, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, 10)]
+    x = torch.randn(batch, 3, 150, 150, generator=torch.Generator().manual_seed(0))
+    engine, before = build(trace(nn.Sequential(*layers).eval(), x[:1]), 1), torch.get_num_threads()
+    assert engine._most < 4
+    try:
+        results = []
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            results += [engine(x), engine(x)]
+    finally:
+        torch.set_num_threads(before)
+    assert all(result.equal(results[0]) for result in results)

@@ -5,8 +5,11 @@ import pickle
 import resource
 import runpy
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors
 import safetensors.torch
@@ -17,8 +20,8 @@ from torch import Tensor, nn
 
 import gossamer
 from gossamer import files
-from gossamer.files import coding, container
-from gossamer.masking import sparsify
+from gossamer.files import coding, container, parts
+from gossamer.sparsity import sparsify
 
 FUZZ = Path(__file__).parents[2] / "core" / "benchmarks" / "fuzz_files.py"
 
@@ -88,24 +91,24 @@ def resealed(content: bytes, old: bytes, new: bytes) -> bytes:
 
 
 def test_gaps_count_the_dead_before_each_live_weight():
-    alive = torch.zeros(600, dtype=torch.bool)
+    alive = np.zeros(600, np.bool_)
     alive[[0, 3, 258, 514]] = True  # gaps 0, 2, 254, 255: the last is one filler and a gap of 0
-    assert {kind: part.tolist() for kind, part in coding.encode_index(alive).items()} == {"gaps": [0, 2, 254, 255, 0]}
-    gaps = torch.tensor([0, 2, 254, 255, 0], dtype=torch.uint8)
-    assert coding.decode_index("gaps", gaps, 600).nonzero().flatten().tolist() == [0, 3, 258, 514]
+    assert {kind: part.tolist() for kind, part in parts.encode_index(alive).items()} == {"gaps": [0, 2, 254, 255, 0]}
+    gaps = np.array([0, 2, 254, 255, 0], np.uint8)
+    assert parts.decode_index("gaps", gaps, 600).nonzero()[0].tolist() == [0, 3, 258, 514]
 
 
 def test_long_gaps_take_sixteen_bits():
-    alive = torch.zeros(70_000, dtype=torch.bool)
+    alive = np.zeros(70_000, np.bool_)
     alive[[2_000, 69_999]] = True  # uint8: 7 + 1 and 266 + 1 codes; uint16: 2,000, then 67,998 = 65,535 + 2,463
-    (kind, part), *_ = coding.encode_index(alive).items()
-    assert (kind, part.dtype, part.tolist()) == ("gaps", torch.uint16, [2_000, 65_535, 2_463])
-    assert torch.equal(coding.decode_index("gaps", part, 70_000), alive)
+    (kind, part), *_ = parts.encode_index(alive).items()
+    assert (kind, part.dtype, part.tolist()) == ("gaps", np.uint16, [2_000, 65_535, 2_463])
+    assert np.array_equal(parts.decode_index("gaps", part, 70_000), alive)
 
 
 def test_bitmap_holds_the_lowest_bit_first():
-    alive = torch.tensor([1, 0, 0, 1, 1, 0, 0, 0, 0, 1], dtype=torch.bool)
-    assert coding.encode_index(alive)["bitmap"].tolist() == [0b00011001, 0b00000010]
+    alive = np.array([1, 0, 0, 1, 1, 0, 0, 0, 0, 1], np.bool_)
+    assert parts.encode_index(alive)["bitmap"].tolist() == [0b00011001, 0b00000010]
 
 
 def test_int8_is_symmetric_with_a_scale_per_output():
@@ -151,10 +154,10 @@ def test_every_live_weight_returns_bit_by_bit(data: st.DataObject):
 @settings(deadline=None, max_examples=100)
 @given(st.integers(1, 3000), st.integers(0, 3000), st.integers(0, 9))
 def test_any_topology_returns_and_takes_the_smallest_coding(size: int, count: int, seed: int):
-    alive = torch.zeros(size, dtype=torch.bool)
-    alive[torch.randperm(size, generator=torch.Generator().manual_seed(seed))[:count]] = True
-    ((kind, part),) = coding.encode_index(alive).items()
-    assert torch.equal(coding.decode_index(kind, part, size), alive)
+    alive = np.zeros(size, np.bool_)
+    alive[np.random.default_rng(seed).permutation(size)[:count]] = True
+    ((kind, part),) = parts.encode_index(alive).items()
+    assert np.array_equal(parts.decode_index(kind, part, size), alive)
     gaps = [len(run) for run in "".join(".x"[bit] for bit in alive.tolist()).split("x")[:-1]]
     eight, sixteen = sum(1 + gap // 255 for gap in gaps), 2 * sum(1 + gap // 65535 for gap in gaps)
     assert part.nbytes == min((size + 7) // 8, eight, sixteen)
@@ -394,7 +397,7 @@ def test_load_runs_no_code(tmp_path: Path):
 
 def test_a_file_of_the_safetensors_library_is_refused():
     content = safetensors.torch.save({name: t.contiguous() for name, t in network().state_dict().items()})
-    refused(content, network(), "does not begin as a file written by gossamer.save does")
+    refused(content, network(), "does not begin as a file written by gossamer does")
 
 
 @pytest.mark.parametrize(
@@ -582,9 +585,152 @@ def test_hostile_descriptions_are_refused(coded: str, tied: str, says: str):
     refused(content, model_of(w=torch.ones(2, 2)), says)
 
 
+# Files that were saved before.
+
+COMMITTED = sorted((Path(__file__).parents[2] / "vision").glob("**/*.gossamer"))
+
+
+def test_committed_files_are_found():
+    if not (Path(__file__).parents[2] / ".git").exists():
+        pytest.skip("the studies are in a checkout alone, not in the sdist")
+    assert COMMITTED
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.name)
+def test_committed_files_keep_loading(path: Path):
+    entries, metadata = container.unpack(path.read_bytes())
+    found = {name: coding.decode(one) for name, one in parts.gather(entries, metadata["coded"]).items()}
+    model = nn.Module()
+    for name, (tensor, _) in found.items():
+        inner = model
+        *places, last = name.split(".")
+        for place in places:
+            if place not in dict(inner.named_children()):
+                inner.add_module(place, nn.Module())
+            inner = inner.get_submodule(place)
+        if tensor.is_floating_point():
+            inner.register_parameter(last, nn.Parameter(torch.full_like(tensor, 7)))
+        else:
+            inner.register_buffer(last, torch.zeros_like(tensor))
+    masks = gossamer.load(path, model)
+    assert masks.keys() == {name for name, (_, mask) in found.items() if mask is not None}
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, found[name][0])
+    assert 0 < sum(int(mask.sum()) for mask in masks.values()) < sum(mask.numel() for mask in masks.values())
+
+
+# What is said of a model.
+
+ABOUT = {"kind": "cnn", "sizes": [3, 8], "classes": ["é", "\ud800"], "deep": {"rate": 0.1, "none": None, "yes": True}}
+
+
+def test_a_description_is_read_without_a_model(tmp_path: Path):
+    files.save(network(), tmp_path / "m", about=ABOUT)
+    assert files.about(tmp_path / "m") == ABOUT
+    twin = blank(network())
+    gossamer.load(tmp_path / "m", twin)
+    assert torch.equal(twin[4].weight, network()[4].weight)
+    files.save(network(), tmp_path / "m", about={"sizes": (3, 8)})
+    assert files.about(tmp_path / "m") == {"sizes": [3, 8]}
+
+
+def test_a_description_is_read_without_torch(tmp_path: Path):
+    files.save(network(), tmp_path / "m", about=ABOUT)
+    code = "import sys; from gossamer.files import about; print(about(sys.argv[1])['kind'], 'torch' in sys.modules)"
+    command = [sys.executable, "-W", "error", "-c", code, str(tmp_path / "m")]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert answer.stdout.split() == ["cnn", "False"]
+
+
+def test_a_model_without_a_description_has_an_empty_one(tmp_path: Path):
+    files.save(network(), tmp_path / "m")
+    assert files.about(tmp_path / "m") == {}
+    assert b"about" not in (tmp_path / "m").read_bytes()[:2000]
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"a": float("nan")},
+        {"a": float("inf")},
+        {1: "a"},
+        {"a": {None: 1}},
+        {"a": {1, 2}},
+        {"a": Path("x")},
+        {"a": torch.ones(2)},
+        {"a": 10**5000},
+        {True: 1, "true": 1},
+    ],
+)
+def test_a_description_that_json_cannot_hold_is_refused(tmp_path: Path, about: dict):
+    with pytest.raises(gossamer.InputError, match=r"about .*JSON"):
+        files.save(network(), tmp_path / "m", about=about)
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_description_that_contains_itself_is_refused(tmp_path: Path):
+    about: dict = {}
+    about["a"] = about
+    with pytest.raises(gossamer.InputError, match="about cannot be stored"):
+        files.save(network(), tmp_path / "m", about=about)
+
+
+def test_a_description_beyond_the_readers_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(container, "HEADER_LIMIT", 3000)
+    files.save(network(), tmp_path / "m", about={"a": "x" * 1000})
+    assert files.about(tmp_path / "m") == {"a": "x" * 1000}
+    for length in (2500, 5000):
+        with pytest.raises(gossamer.InputError, match=r"too large|more than 3000"):
+            files.save(network(), tmp_path / "n", about={"a": "x" * length})
+
+
+def test_a_description_of_a_file_that_is_not_ours_is_refused(tmp_path: Path):
+    with pytest.raises(gossamer.InputError, match=r"none.*cannot be read.*file of gossamer\.save"):
+        files.about(tmp_path / "none")
+    for content in (b"", b"\0" * 300, safetensors.torch.save({"a": torch.ones(2)}, {"about": "{}"})):
+        (tmp_path / "m").write_bytes(content)
+        with pytest.raises(gossamer.InputError, match="damaged, or no file"):
+            files.about(tmp_path / "m")
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "1", "null", "{", '{"a":NaN}', '{"a":1,"a":2}', '{"a":' + "[" * 100_000, '{"a":1e999}']
+)
+def test_a_hostile_description_is_refused(tmp_path: Path, text: str):
+    model, content = model_of(w=torch.ones(2)), files.to_bytes(model_of(w=torch.ones(2)), about={})
+    (tmp_path / "m").write_bytes(resealed(content, b'"about":"{}"', b'"about":' + json.dumps(text).encode()))
+    with pytest.raises(gossamer.InputError, match="damaged"):
+        files.about(tmp_path / "m")
+    with pytest.raises(gossamer.InputError, match="damaged"):
+        gossamer.load(tmp_path / "m", model)
+    (tmp_path / "m").write_bytes(resealed(content, b'"about":"{}"', b'"about":{}'))
+    with pytest.raises(gossamer.InputError, match="other than strings"):
+        files.about(tmp_path / "m")
+
+
+def test_every_flipped_bit_of_a_description_is_refused(tmp_path: Path):
+    content = files.to_bytes(model_of(w=torch.ones(2)), about={"a": "bcd"})
+    for place in range(content.index(b"about"), content.index(b"bcd") + 8):
+        for bit in range(8):
+            changed = bytearray(content)
+            changed[place] ^= 1 << bit
+            (tmp_path / "m").write_bytes(changed)
+            with pytest.raises(gossamer.InputError, match="damaged"):
+                files.about(tmp_path / "m")
+
+
 def test_a_bool_is_zero_or_one():
     content = sealed({"flags": entry("BOOL", [2], 0, 2)}, b"\x01\x02")
     refused(content, model_of(flags=torch.tensor([True, False])), "bytes other than 0 and 1")
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("F8_E4M3", 1), ("F8_E5M2", 1), ("BF16", 2), ("I8", 1)])
+def test_gaps_are_unsigned_whole_numbers(dtype: str, size: int):
+    coded = '{"w":{"dtype":"F32","shape":[2],"topology":true}}'
+    content = sealed(
+        {"w.values": entry("F32", [1], 0, 4), "w.gaps": entry(dtype, [1], 4, 4 + size)}, bytes(4 + size), coded=coded
+    )
+    refused(content, model_of(w=torch.ones(2)), "neither uint8 nor uint16")
 
 
 def test_a_huge_shape_allocates_nothing():
@@ -595,7 +741,8 @@ def test_a_huge_shape_allocates_nothing():
     assert files.from_bytes(content, model_of(v=torch.ones(2)), strict=False) == {}
 
 
-def test_mutated_files_never_pass():
+def test_mutated_files_never_pass(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(FUZZ.parent)
     verdicts, failures, _ = runpy.run_path(str(FUZZ))["fuzz"](2_000, seed=1)
     assert failures == []
     assert sum(verdicts.values()) == 2_000

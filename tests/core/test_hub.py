@@ -83,3 +83,25 @@ def test_the_missing_extra_is_named():
     script = "import sys; sys.modules['huggingface_hub'] = None\nimport gossamer.hub"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert 'pip install "gossamer[integrations]"' in run.stderr
+
+
+class Dense(nn.Module):
+    """A base that saves a dense file of its own, as models of transformers do."""
+
+    def save_pretrained(self, folder: Path) -> None:
+        raise AssertionError("saved dense")
+
+
+@pytest.mark.parametrize("bases", [(nn.Module, SparseModelHubMixin), (SparseModelHubMixin, nn.Module)])
+def test_the_bases_may_stand_in_either_order(bases: tuple[type, ...], tmp_path: Path):
+    for first in (nn.Module, Dense):
+        kind = type("Kind", tuple(first if base is nn.Module else base for base in bases), {"__init__": initialize})
+        model = kind()
+        model.save_pretrained(tmp_path)
+        assert (tmp_path / FILE).exists() and not (tmp_path / "model.safetensors").exists()
+        assert torch.equal(kind.from_pretrained(tmp_path).layer.weight, model.layer.weight)
+
+
+def initialize(self: nn.Module) -> None:
+    nn.Module.__init__(self)
+    self.layer = nn.Linear(4, 4)

@@ -1,3 +1,4 @@
+import importlib
 from pathlib import Path
 
 import pytest
@@ -99,9 +100,9 @@ class TestLightning:
         moved = []
 
         class Told(gs.RigL):
-            def moved(self):
+            def update(self):
                 moved.append(self.seen)
-                return super().moved()
+                super().update()
 
         monkeypatch.setitem(METHODS, "told", lambda masking: Told(masking, every=3, until=99))
         _, masking, trainer = self.fit(tmp_path, "told", 6, rows=12, manual=True)
@@ -225,3 +226,14 @@ class TestTransformers:
         for name, value in model.state_dict().items():
             if name in saved:
                 assert torch.equal(saved[name], value)
+
+
+@pytest.mark.parametrize("trainer", ["lightning", "transformers"])
+def test_a_callback_of_something_else_is_refused(trainer: str) -> None:
+    pytest.importorskip(trainer, reason=f"{trainer} is not installed")
+    callback = importlib.import_module(f"gossamer.integrations.{trainer}").MaskingCallback
+    model = nn.Linear(4, 4)
+    with pytest.raises(gs.InputError, match="masking is a Linear; it must be the masking"):
+        callback(model)
+    with pytest.raises(gs.InputError, match="method is 'rigl'"):
+        callback(gs.sparsify(model, 0.5), "rigl")

@@ -56,7 +56,7 @@ def convolutions(draw):
         "dilation": dilation,
         "groups": groups,
         "kind": draw(st.sampled_from(KINDS)),
-        "activation": draw(st.sampled_from(kernels.ACTIVATIONS)),
+        "activation": draw(st.sampled_from(list(kernels.ACTIVATIONS))),
         "residual": draw(st.booleans()),
         "halo": draw(st.booleans()),
         "threads": draw(st.integers(1, 3)),
@@ -95,7 +95,7 @@ def test_any_convolution_is_that_of_its_twin(case, seed):
     inputs=st.integers(1, 70),
     outputs=st.integers(1, 40),
     kind=st.sampled_from(KINDS),
-    activation=st.sampled_from(kernels.ACTIVATIONS),
+    activation=st.sampled_from(list(kernels.ACTIVATIONS)),
     residual=st.booleans(),
     threads=st.integers(1, 3),
     seed=st.integers(0, 2**32 - 1),
@@ -232,7 +232,7 @@ def test_patterns_are_found_in_masks():
 def test_shapes_that_do_not_fit_are_refused():
     conv = kernels.conv2d(np.ones((2, 3, 3, 3), np.float32))
     x = np.zeros((1, 3, 5, 5), np.float32)
-    with pytest.raises(InputError, match="4 channels"):
+    with pytest.raises(InputError, match="not \\(batch, 3, rows, columns\\)"):
         conv.output_shape((1, 4, 5, 5))
     with pytest.raises(InputError, match="too small"):
         conv.output_shape((1, 3, 2, 5))
@@ -287,3 +287,24 @@ def test_forked_children_have_threads_of_their_own():
     child.join(60)
     assert child.exitcode == 0
     assert results[0] < 1e-4
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_linear_layers_in_turn_may_share_their_scratch_memory(threads):
+    rng, scratch = np.random.default_rng(0), kernels.Scratch()
+    x = rng.standard_normal((133, 40), np.float32)
+    wide, narrow = rng.standard_normal((90, 40), np.float32), rng.standard_normal((40, 90), np.float32)
+    between, out = np.zeros((133, 90), np.float32), np.zeros((133, 40), np.float32)
+    first = kernels.linear(wide, wide > 0.5, activation="relu", rows=133)
+    second = kernels.linear(narrow, narrow > 0.5, rows=133)
+    steps = [
+        first.bind(x, between, threads=threads, scratch=scratch),
+        second.bind(between, out, x, threads=threads, scratch=scratch),  # wants more room than the first
+    ]
+    scratch.memory[...] = np.nan
+    for _ in range(2):
+        for step in steps:
+            step()
+    hidden = np.maximum(x @ (wide * (wide > 0.5)).T, 0)
+    np.testing.assert_allclose(between, hidden, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(out, hidden @ (narrow * (narrow > 0.5)).T + x, rtol=1e-4, atol=1e-3)

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from gossamer import kernels
@@ -17,11 +18,10 @@ import llvmlite.binding as llvm
 from numba.core.types import int64, void
 
 from gossamer.kernels import compiled
-from gossamer.kernels.compiled import Entry
-from gossamer.kernels.rows import poke
+from gossamer.kernels.compiled import CFunction
+from gossamer.kernels.memory import float32_at, poke
 from gossamer.kernels.simd import LANES
 from gossamer.kernels.target import Target, probe
-from gossamer.kernels.tiles import float32_at
 
 
 def double(address, count):
@@ -30,18 +30,16 @@ def double(address, count):
         poke(address + 4 * index, 2 * float32_at(address, index))
 
 
-def run(entry) -> bool:
-    """Whether the entry doubles; compiled, or loaded from disk."""
-    import numpy as np
-
+def run(function) -> bool:
+    """Whether the function doubles; compiled, or loaded from disk."""
     values = np.arange(5, dtype=np.float32)
-    entry(values.ctypes.data, 4)
+    function(values.ctypes.data, 4)
     assert values.tolist() == [0, 2, 4, 6, 4]
-    return entry.code._cache.loaded
+    return function.code._cache.loaded
 
 
-def fresh() -> Entry:
-    return Entry(double, void(int64, int64))
+def fresh() -> CFunction:
+    return CFunction(double, void(int64, int64))
 
 
 def test_code_is_kept_on_disk_and_mended(tmp_path, monkeypatch):
@@ -71,6 +69,28 @@ def test_code_is_made_anew_when_a_source_changes(tmp_path, monkeypatch):
     assert run(fresh())
 
 
+def test_code_that_others_may_write_to_is_not_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert not run(fresh())
+    assert run(fresh())
+    compiled.folder().chmod(0o777)
+    assert not run(fresh())
+
+
+def test_functions_of_one_name_in_two_modules_are_told_apart(tmp_path, monkeypatch):
+    def triple(address, count):
+        for index in range(count):
+            poke(address + 4 * index, 3 * float32_at(address, index))
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert not run(fresh())
+    triple.__name__, triple.__module__ = "double", "another.module"
+    other = CFunction(triple, void(int64, int64))
+    values = np.ones(2, np.float32)
+    other(values.ctypes.data, 2)
+    assert values.tolist() == [3, 3]
+
+
 def test_works_where_nothing_can_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
@@ -81,7 +101,7 @@ def test_works_where_nothing_can_be_written(tmp_path, monkeypatch):
 SCRIPT = """
 import numpy as np
 from gossamer import kernels
-from gossamer.kernels import programs, reference
+from gossamer.kernels import reference
 from gossamer.kernels.target import target
 rng = np.random.default_rng(0)
 weight = rng.standard_normal((24, 8, 3, 3), np.float32)
@@ -121,10 +141,10 @@ target = sys.modules["gossamer.kernels.target"]
 machine = llvm.Target.from_triple("aarch64-unknown-linux-gnu").create_target_machine(cpu="neoverse-n1", opt=3)
 found = target.probe(machine, "neoverse-n1")
 target.target = lambda: found
-from gossamer.kernels import inner, programs
+from gossamer.kernels import strip_loops, training_loops
 from numba.core.ccallback import CFunc
-for entry in (programs.strips, inner.products):
-    code = CFunc(entry.function, (entry.signature.args, entry.signature.return_type), {}, {})
+for each in (strip_loops.strips, training_loops.products):
+    code = CFunc(each.function, (each.signature.args, each.signature.return_type), {}, {})
     code.compile()
     source = code._library.get_llvm_str()
     source = re.sub('target datalayout = ".*"', f'target datalayout = "{machine.target_data}"', source)

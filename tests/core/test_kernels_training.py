@@ -1,5 +1,7 @@
 """The kernels of both gradients against their NumPy twins."""
 
+import weakref
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from gossamer import kernels
 from gossamer.kernels import reference
+from gossamer.kernels.geometry import Geometry
 
 pytestmark = pytest.mark.skipif(not kernels.available(), reason="Numba is not installed")
 
@@ -18,11 +21,11 @@ pytestmark = pytest.mark.skipif(not kernels.available(), reason="Numba is not in
     stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     padding=st.tuples(st.integers(0, 3), st.integers(0, 3)),
     dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
-    images=st.integers(1, 2),
+    images=st.integers(1, 12),
     groups=st.integers(1, 2),
     channels=st.tuples(st.integers(1, 6), st.integers(1, 6)),
     block=st.sampled_from((1, 4)),
-    threads=st.integers(1, 2),
+    threads=st.integers(1, 3),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_convolutions_and_their_gradients(
@@ -37,11 +40,11 @@ def test_convolutions_and_their_gradients(
     weight = np.zeros(shape, np.float32)
     weight[mask] = values
     geometry = (stride, padding, dilation, groups)
-    structure = training.Structure(np.flatnonzero(mask), shape, *geometry)
+    structure = training.Structure(np.flatnonzero(mask), Geometry(shape, *geometry))
     x = rng.standard_normal((images, groups * channels[1], *size), np.float32)
     expected = reference.conv2d(x, weight, bias, *geometry)
     gradient = rng.standard_normal(expected.shape, np.float32)
-    out, to_x, to_values = np.empty_like(expected), np.empty_like(x), np.zeros_like(values)
+    out, to_x, to_values = np.empty(expected.shape, np.float32), np.empty_like(x), np.zeros_like(values)
     for _ in range(2):
         training.convolve(structure, values, bias, x, out, threads)
         training.convolve_back(structure, values, x, gradient, to_x, to_values, threads)
@@ -58,7 +61,7 @@ def test_convolutions_and_their_gradients(
     inputs=st.integers(1, 60),
     outputs=st.integers(1, 15),
     block=st.sampled_from((1, 2, 4, 8)),
-    threads=st.integers(1, 2),
+    threads=st.integers(1, 3),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_products_and_their_gradients(n, inputs, outputs, block, threads, seed):
@@ -69,7 +72,7 @@ def test_products_and_their_gradients(n, inputs, outputs, block, threads, seed):
     values, bias = rng.standard_normal(mask.sum(), np.float32), rng.standard_normal(len(mask), np.float32)
     weight = np.zeros(mask.shape, np.float32)
     weight[mask] = values
-    structure = training.Structure(np.flatnonzero(mask), (*mask.shape, 1, 1))
+    structure = training.Structure(np.flatnonzero(mask), Geometry((*mask.shape, 1, 1)))
     x, gradient = rng.standard_normal((n, inputs), np.float32), rng.standard_normal((n, len(mask)), np.float32)
     out, to_x, to_values = np.empty_like(gradient), np.empty_like(x), np.zeros_like(values)
     training.multiply(structure, values, bias, x, out, threads)
@@ -95,3 +98,31 @@ def test_twins_of_gradients_are_derivatives():
     grown = reference.conv2d_weight(gradient, x, (3, 2), *geometry)
     linear = (reference.conv2d(x, change, None, *geometry) * gradient).sum()
     assert linear == pytest.approx((grown * change).sum(), rel=1e-9)
+
+
+def test_gradients_are_the_same_for_every_number_of_threads():
+    from gossamer.kernels import training
+
+    rng = np.random.default_rng(0)
+    mask = rng.random((12, 6, 3, 3)) < 0.3
+    geometry = Geometry(mask.shape, padding=(1, 1))
+    values, x = rng.standard_normal(mask.sum(), np.float32), rng.standard_normal((19, 6, 9, 9), np.float32)
+    gradient = rng.standard_normal((19, 12, 9, 9), np.float32)
+    found = []
+    for threads in (1, 2, 3, 20):
+        structure = training.Structure(np.flatnonzero(mask), geometry)
+        to_x, to_values = np.empty_like(x), np.empty_like(values)
+        training.convolve_back(structure, values, x, gradient, to_x, to_values, threads)
+        found.append((to_x, to_values))
+    assert all(np.array_equal(a, b) for other in found for a, b in zip(found[0], other, strict=True))
+
+
+def test_a_batch_keeps_no_arrays_of_its_caller():
+    from gossamer.kernels import training
+
+    structure = training.Structure(np.arange(4), Geometry((2, 2, 1, 1)))
+    x, out = np.ones((3, 2, 5, 5), np.float32), np.empty((3, 2, 5, 5), np.float32)
+    kept = weakref.ref(x)
+    training.convolve(structure, np.ones(4, np.float32), None, x, out)
+    del x
+    assert kept() is None

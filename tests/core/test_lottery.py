@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 import gossamer as gs
-from gossamer.lottery import find_ticket
+from gossamer.lottery import Rewinding, find_ticket
 
 
 def network() -> nn.Sequential:
@@ -50,6 +50,23 @@ def test_each_round_prunes_the_least_of_what_is_alive_and_rewinds_the_rest(warm_
     train(masking)
     assert masking.sparsity == 7 / 8
     assert all(torch.equal(train.after[-1][name] != 0, mask) for name, mask in masking.masks.items())
+
+
+def test_a_loop_of_ones_own_goes_on_from_a_checkpoint_of_what_was_kept() -> None:
+    model = network()
+    rewinding = Rewinding(model)
+    with pytest.raises(gs.InputError, match=r"nothing to rewind to; call keep\(\)"):
+        rewinding.rewind()
+    rewinding.keep()
+    masking = gs.sparsify(model, 0.5)
+    with torch.no_grad():
+        model[0].weight.add_(1)
+    resumed = Rewinding(model)
+    resumed.early = rewinding.early
+    resumed.rewind()
+    untrained = network().state_dict()
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, untrained[name] * masking.masks.get(name, torch.ones_like(value)))
 
 
 def test_options_are_those_of_sparsify() -> None:

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 import gossamer as gs
+from gossamer import engine as engines
 from gossamer.nn import BatchTopK, Branches, JumpReLU, SparseAutoencoder, TopK, explained_variance
 
 
@@ -12,10 +13,37 @@ def test_topk_keeps_the_largest_of_each_row():
     assert TopK(9)(x).equal(x.relu())
 
 
+def test_topk_is_compiled_and_saved_with_the_rest(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(12, 40), TopK(4), nn.Linear(40, 3)).eval()
+    x = torch.randn(7, 12)
+    engine = gs.compile(model, x, strict=True)
+    torch.testing.assert_close(engine(x), model(x).detach(), atol=1e-5, rtol=1e-5)
+    engine.save(tmp_path / "model.engine")
+    again = torch.from_numpy(engines.load(tmp_path / "model.engine")(x.numpy()))
+    torch.testing.assert_close(again, model(x).detach(), atol=1e-5, rtol=1e-5)
+
+
 def test_topk_passes_gradients_to_what_it_kept():
     x = torch.tensor([[3.0, 1.0, 2.0]], requires_grad=True)
     TopK(2)(x).sum().backward()
     assert x.grad is not None and x.grad.tolist() == [[1, 0, 1]]
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # opcheck, in torch 2.14
+def test_topk_is_the_same_in_its_kernel_and_as_an_operator():
+    torch.manual_seed(0)
+    x = torch.randn(3, 5, 40)
+    asked = x.clone().requires_grad_()
+    y = TopK(4)(asked)
+    y.sum().backward()
+    assert TopK(4)(x).equal(y.detach()) and TopK(4)(x.double()).float().equal(y.detach())
+    assert TopK(4)(x.transpose(0, 1)).equal(y.detach().transpose(0, 1))
+    again = x.clone().requires_grad_()
+    operator = torch.ops.gossamer.top_k.default
+    operator(again, 4).sum().backward()
+    assert again.grad is not None and asked.grad is not None and again.grad.equal(asked.grad)
+    torch.library.opcheck(operator, (x.requires_grad_(), 4))
 
 
 def test_batch_topk_shares_its_budget_over_the_batch():

@@ -95,8 +95,8 @@ def test_half_precision_and_whole_number_scores() -> None:
     [
         (lambda: gs.NofM(3, 2), r"NofM\(3, 2\) needs 0 < n <= m"),
         (lambda: gs.NofM(0, 2), r"needs 0 < n <= m"),
-        (lambda: gs.Block(0, 1), r"sides of at least 1"),
-        (lambda: gs.NofM(2, 3).mask(SCORES, 4), r"\(2, 4\) has rows of 4 weights, which NofM\(2, 3\) does not divide"),
+        (lambda: gs.Block(0, 1), r"it must be a whole number of at least 1"),
+        (lambda: gs.NofM(2, 3).mask(SCORES, 4), r"\(2, 4\) has 4 inputs, which NofM\(2, 3\) does not divide"),
         (lambda: gs.NofM(1, 2).mask(SCORES, 5), r"keeps at most 4 of 8 weights, not 5"),
         (lambda: gs.Unstructured().mask(SCORES, 9), r"count is 9; .* keeps 0 to 8"),
         (lambda: gs.Unstructured().mask(SCORES, -1), r"count is -1"),
@@ -161,6 +161,23 @@ def test_n_of_every_m(n, extra, groups, seed) -> None:
     worst_kept = scores.reshape(-1, m).masked_fill(~mask.reshape(-1, m), math.inf).amin(1)
     best_lost = scores.reshape(-1, m).masked_fill(mask.reshape(-1, m), -math.inf).amax(1)
     assert (worst_kept >= best_lost).all()
+
+
+def test_n_of_every_m_input_channels_at_one_kernel_position_as_asp_has_it() -> None:
+    # (out 1, in 4, 1 × 2): input channels 1 2 3 4 at the left position and 8 7 6 5 at the right.
+    scores = torch.tensor([[1.0, 8], [2, 7], [3, 6], [4, 5]]).reshape(1, 4, 1, 2)
+    assert gs.NofM(2, 4).mask(scores, 4).reshape(4, 2).int().tolist() == [[0, 1], [0, 1], [1, 0], [1, 0]]
+    # ASP's create_mask: permute(2, 3, 0, 1), m of n along the last axis, and back
+    weight = draw((6, 8, 3, 3), 1000, 0)
+    matrix = weight.permute(2, 3, 0, 1).reshape(-1, 8)
+    asp = torch.zeros_like(matrix).view(-1, 4).scatter(1, matrix.view(-1, 4).topk(2).indices, 1)
+    mask = gs.NofM(2, 4).mask(weight, weight.numel() // 2)
+    groups = mask.permute(2, 3, 0, 1).reshape(-1, 4)
+    assert (groups.sum(1) == 2).all()
+    kept = matrix.view(-1, 4)
+    assert torch.equal((kept * groups).sum(1), (kept * asp).sum(1))  # the same but for ties
+    with pytest.raises(gs.InputError, match="has 3 inputs, which NofM"):
+        gs.NofM(2, 4).mask(torch.zeros(4, 3, 2, 2), 24)
 
 
 @given(shapes, levels, st.integers(0, 999), st.data())

@@ -1,5 +1,10 @@
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -262,8 +267,8 @@ def test_what_cannot_be_is_named(criterion, message: str) -> None:
 
 
 def test_wanda_refuses_weights_whose_inputs_it_cannot_see() -> None:
-    with pytest.raises(gs.InputError, match="knows no inputs of weight_hh_l0 in a GRU"):
-        scored(gs.Wanda([torch.ones(1, 2, 3)]), nn.GRU(3, 4), "weight_hh_l0")
+    with pytest.raises(gs.InputError, match="the inputs of weight_hr_l0 in a LSTM cannot be seen"):
+        scored(gs.Wanda([torch.ones(1, 2, 3)]), nn.LSTM(3, 4, proj_size=2), "weight_hr_l0")
 
 
 def test_grasp_differentiates_attention_twice() -> None:
@@ -281,3 +286,18 @@ def test_synflow_knows_a_tied_weight_by_any_of_its_names() -> None:
     assert torch.equal(one, other)
     flow = model[0].weight.detach().abs().double()  # R = Σ |W| |W| 1
     assert torch.allclose(one, flow * (flow.sum(1)[None, :] + flow.sum(0)[:, None]))
+
+
+def test_a_file_in_the_folder_is_all_that_a_plain_name_needs(tmp_path: Path) -> None:
+    shutil.copytree(Path(str(gs.__file__)).parent, tmp_path / "gossamer", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "gossamer/scores/smallness.py").write_text(
+        "from gossamer.scores.score import Score\n\n\nclass Smallness(Score, name='smallness'):\n"
+        "    def __call__(self, model, weights, generator):\n"
+        "        return {name: -w.detach().abs() for name, w in weights.items()}\n"
+    )
+    code = "import gossamer as gs, torch; model = torch.nn.Linear(4, 2); model.weight.data[0] = 9\n"
+    code += "gs.sparsify(model, 0.5, score='smallness', include=('*',)); print(model.weight.count_nonzero(1).tolist())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True
+    )
+    assert done.stdout.split() == [b"[0,", b"4]"], done.stderr

@@ -5,59 +5,144 @@ and Numba alone: this package does not import torch before `compile` is called.
 """
 
 import copy
+import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gossamer.engine.choice import Report, Row, torch_row
+from gossamer.engine.choice import LayerRow, Report, torch_row
 from gossamer.engine.graph import Graph
 from gossamer.engine.program import Engine, Whole, build
-from gossamer.engine.storage import load
-from gossamer.errors import InputError
+from gossamer.engine.saved import read
+from gossamer.errors import InputError, of_type, whole
+from gossamer.threads import using_threads
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Engine", "Report", "Row", "Whole", "compile", "load", "trace"]
+__all__ = ["Engine", "LayerRow", "Report", "Whole", "compile", "load", "trace"]
 
 
 def compile(
-    model: "torch.nn.Module", example: Any, *, masks: "Mapping[str, torch.Tensor] | None" = None
+    model: "torch.nn.Module",
+    example: Any,
+    *,
+    masks: "Mapping[str, torch.Tensor] | None" = None,
+    strict: bool = False,
 ) -> "Engine | Whole":
     """Compile a model in evaluation mode into a fused program whose sparse layers run as sparse kernels.
 
-    `example` is an input, or a tuple of them: float32 with the batch first, which may have another size at each call.
+    `example` is what the model takes: an input, a tuple or list of them, or a dict of keywords; an input is a tensor of
+    float32, int64, int32 or bool, or dicts, lists, dataclasses of such. The batch comes first and may have another size
+    at each call. What the model returns comes back as it is made: tuples, dicts, dataclasses, model outputs.
     Weights that are zero are the pattern; `masks` (parameter name -> bool tensor) sets further weights to zero. Batch
     norms are folded into weights, activations and residual additions into the kernels, and each layer becomes sparse
-    only where that was measured to be faster at the example's batch size. Calls outside the engine's list of
-    operations stay PyTorch code, if need be the whole model, whose `reason` then says why. Where the example is on a
-    GPU, all of it does, with linear layers that are 2:4 sparse as PyTorch's semi-structured tensors.
+    only where that was measured to be faster at the example's batch size; where a whole call is slower than the model's
+    own in PyTorch, that one answers, as `report()` says. Calls outside the engine's list of
+    operations stay PyTorch code, if need be the whole model, whose `reason` then says why: a warning names them once,
+    and with `strict` they are an error. Where the example is on a GPU, all of it stays PyTorch code, with linear layers
+    that are 2:4 sparse as PyTorch's semi-structured tensors.
 
-    Raises InputError where the model is in training mode, the example is no tensor, or a mask fits no parameter.
+    Raises InputError where the model is in training mode, the example holds no tensor, a mask fits no parameter, or,
+    with `strict`, a part would stay PyTorch code.
     """
     import torch
+    from torch.utils._pytree import tree_leaves
 
     from gossamer.engine.capture import NotCapturedError
     from gossamer.engine.dense import DenseLayer
     from gossamer.engine.gpu import compile_on_gpu
     from gossamer.engine.join import join_sums
+    from gossamer.engine.tokens import move_tokens_last
+    from gossamer.scores.batches import failing
 
-    inputs = tuple(example) if isinstance(example, tuple | list) else (example,)
+    of_type((Mapping, type(None)), "a masking, or a mapping of parameter names to masks", masks=masks)
+    of_type(bool, "True or False", strict=strict)
+    args, kwargs = _arguments(example)
     if not isinstance(model, torch.nn.Module):
         raise InputError(f"model is a {type(model).__name__}; compile takes a torch.nn.Module")
-    if not inputs or not all(isinstance(x, torch.Tensor) for x in inputs):
-        raise InputError(f"example is {example!r:.60}; give an input of the model, or a tuple of them, as tensors")
+    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+    if not tensors or any(isinstance(one, str | bytes) for one in args):
+        raise InputError(f"example is {example!r:.60}; give what the model takes: a tensor, a tuple or a dict of them")
     model = _masked(model, masks) if masks else model
-    if inputs[0].is_cuda:
-        _check_evaluation(model)
-        return compile_on_gpu(model, inputs)
+    _check_evaluation(model)
+    if tensors[0].is_cuda:
+        return compile_on_gpu(model, args)
+    with torch.no_grad(), failing("the model"):
+        model(*args, **kwargs)
     try:
-        graph = trace(model, inputs)
+        graph = trace(model, example)
     except NotCapturedError as reason:
-        whole = Whole(model, Report(), str(reason))
-        whole.report().append(torch_row("model", lambda: whole(*inputs)))
-        return whole
+        _stays("the model", str(reason), strict)
+        kept = Whole(model, Report(), str(reason))
+        with using_threads(1), failing("the model"):
+            kept.report().append(torch_row("model", lambda: kept(*args, **kwargs)))
+        return kept
+    left = {node.layer or node.name: node.attributes["operator"] for node in graph.nodes if node.operation == "torch"}
+    if left:
+        parts = ", ".join(f"{layer} ({operator})" for layer, operator in list(left.items())[:5])
+        _stays(parts + (f" and {len(left) - 5} more" if len(left) > 5 else ""), "no operations of the engine", strict)
     with torch.no_grad():
-        return build(join_sums(graph), len(inputs[0]), DenseLayer)
+        engine = build(join_sums(move_tokens_last(graph)), len(tensors[0]), DenseLayer)
+        if not _agree(engine, model, args, kwargs):
+            reason = "the engine's answer to the example is not the model's"
+            _stays("the model", reason, strict)
+            return Whole(copy.deepcopy(model), Report(), reason)
+        if not engine.compare(model, args, kwargs):
+            engine.keep(Whole(copy.deepcopy(model), engine.report(), "it is faster so"))
+    return engine
+
+
+def _agree(engine: Engine, model: "torch.nn.Module", args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Say whether both answer the example alike; one value everywhere, which would hide much, gives way to noise."""
+    import torch
+    from torch.utils._pytree import tree_leaves, tree_map_only
+
+    generator = torch.Generator().manual_seed(0)
+
+    def noise(x: torch.Tensor) -> torch.Tensor:
+        alike = x.is_floating_point() and x.numel() > 1 and bool((x == x.flatten()[0]).all())
+        return torch.rand(x.shape, generator=generator, dtype=x.dtype) if alike else x
+
+    args, kwargs = tree_map_only(torch.Tensor, noise, (args, kwargs))
+    pairs = zip(tree_leaves(engine(*args, **kwargs)), tree_leaves(model(*args, **kwargs)), strict=True)
+    return all(_is_close(one, other) for one, other in pairs if isinstance(other, torch.Tensor))
+
+
+def _is_close(found: Any, expected: "torch.Tensor") -> bool:
+    """Say whether outputs are equal but for what sums in another order may differ by."""
+    import torch
+
+    if (found.shape, found.dtype) != (expected.shape, expected.dtype):
+        return False
+    finite = expected[expected.isfinite()].abs() if expected.is_floating_point() else expected.new_zeros(1)
+    scale = float(finite.max()) if finite.numel() else 0.0
+    return torch.allclose(found, expected, rtol=0.02, atol=0.02 * scale, equal_nan=True)
+
+
+def _arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return what the model is called with."""
+    if isinstance(example, Mapping):
+        return (), dict(example)
+    return (tuple(example) if isinstance(example, tuple | list) else (example,)), {}
+
+
+def _stays(what: str, reason: str, strict: bool) -> None:
+    """Warn that a part stays PyTorch code, or raise InputError where that is not wanted."""
+    message = f"{what}: stays PyTorch code ({reason}), which is not made faster, saved or exported"
+    if strict:
+        raise InputError(message + ". Compile without strict to run it so")
+    warnings.warn(message, UserWarning, stacklevel=3)
+
+
+def load(path: str | Path, *, batch: int = 1) -> Engine:
+    """Read an engine of `Engine.save`; its kernels are chosen anew here, by measuring them at this batch size.
+
+    Needs NumPy and Numba alone: torch is not imported. Raises InputError where the file is missing, damaged or made to
+    harm: an unknown operation, shapes that do not fit, tensors that are missing or too many, bytes that were changed.
+    """
+    whole(1, batch=batch)
+    return build(read(path), batch)
 
 
 def trace(model: "torch.nn.Module", example: Any) -> Graph:
@@ -70,8 +155,7 @@ def trace(model: "torch.nn.Module", example: Any) -> Graph:
     from gossamer.engine.fold import fold
 
     _check_evaluation(model)
-    inputs = tuple(example) if isinstance(example, tuple | list) else (example,)
-    return fold(move_channels_first(capture(_with_dense_layers(model), inputs)))
+    return fold(move_channels_first(capture(_with_dense_layers(model), *_arguments(example))))
 
 
 def _with_dense_layers(model: "torch.nn.Module") -> "torch.nn.Module":
@@ -103,6 +187,7 @@ def _masked(model: "torch.nn.Module", masks: "Mapping[str, torch.Tensor]") -> "t
     model = copy.deepcopy(model)
     parameters = dict(model.named_parameters(remove_duplicate=False))
     for name, mask in masks.items():
+        of_type(torch.Tensor, "a boolean tensor", **{f"the mask of {name}": mask})
         if name not in parameters or parameters[name].shape != mask.shape:
             shape = tuple(mask.shape)
             raise InputError(f"mask {name!r} of shape {shape} fits no parameter: use the names of named_parameters()")

@@ -1,221 +1,212 @@
 """From a PyTorch module to the engine's graph, by way of torch.export with the batch dimension left open."""
 
 import operator
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 import torch.utils._pytree as pytree
 from torch.export.graph_signature import InputKind
 
-from gossamer.engine.graph import Graph, Node, unused
-from gossamer.engine.translate import HANDLERS, NotCapturedError, first_argument, name_of
+from gossamer.engine import exported
+from gossamer.engine.exported import KINDS, PREFIX, Batched, Signature
+from gossamer.engine.graph import Graph, renamed, unused
+from gossamer.engine.node import Node
+from gossamer.engine.operations import OF_ANY_KIND, OPERATIONS, RULES, NotCapturedError
 from gossamer.errors import InputError
 
 __all__ = ["NotCapturedError", "capture"]
 
-_VIEWS = {"slice", "select", "view", "reshape", "flatten", "unflatten", "permute", "transpose", "t", "chunk", "split"}
-_VIEWS |= {"split_with_sizes", "unbind", "narrow", "unsqueeze", "squeeze", "expand", "contiguous", "detach", "alias"}
-_VIEWS |= {"dropout", "feature_dropout"}
-"""Operators whose result may be the same memory as their input."""
 
-
-def capture(model: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Graph:
+def capture(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None) -> Graph:
     """Return the model as a graph; a call outside the engine's list becomes a node of the operation "torch".
 
     Raises NotCapturedError where the whole model has to stay PyTorch code.
     """
-    if any(x.dtype != torch.float32 or x.ndim < 2 for x in inputs):
-        raise NotCapturedError("inputs other than batches of float32")
-    several = tuple(torch.cat([x[:1], x[:1]]) for x in inputs)  # an export at batch 1 would fix it there
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        try:
-            program = torch.export.export(model, several, dynamic_shapes=({0: torch.export.Dim.DYNAMIC},) * len(inputs))
-            if _writes_through_views(program.graph):
-                program = program.run_decompositions({})
-        except Exception as error:
-            raise NotCapturedError(f"torch.export: {error}") from error
-        graph = Capture(program).graph
+    signature = Signature(model, args, kwargs or {})
+    graph = Capture(exported.export(model, signature), signature).graph
     try:
         graph.shapes(2)
+        graph.value_kinds()
     except InputError as error:
         raise NotCapturedError(str(error)) from error
     return graph
 
 
-def _writes(node: torch.fx.Node) -> bool:
-    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
-
-
-def _writes_through_views(graph: torch.fx.Graph) -> bool:
-    """Say whether an operation in place changes a tensor that other views see."""
-    for node in graph.nodes:
-        if _writes(node):
-            target = first_argument(node)
-            others = {name_of(user) for user in target.users}
-            if (
-                target.op == "placeholder"
-                or name_of(target) in _VIEWS
-                or target.target is operator.getitem
-                or others & _VIEWS
-            ):
-                return True
-    return False
-
-
 class Capture:
     """Walks an exported program; `values` maps its nodes to names of values, constant tensors, or symbolic sizes."""
 
-    def __init__(self, program: torch.export.ExportedProgram):
+    def __init__(self, program: torch.export.ExportedProgram, signature: Signature) -> None:
         self.values: dict[torch.fx.Node, Any] = {}
         self.graph = Graph({}, [], {}, None)
+        self.kinds: dict[str, str] = {}
         self.names: dict[int, str] = {}
         self.alive: list[torch.Tensor] = []
         self.symbols: list[Any] = []  # the batch sizes of inputs that never meet are symbols of their own
-        kept = {**program.state_dict, **program.constants}
-        specs = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
-        for node in program.graph.nodes:
-            if node.op == "placeholder":
-                self._placeholder(node, specs[node.name], kept)
-            elif node.op == "call_function":
-                if node.users or _writes(node):
-                    self.values[node] = self._call(node)
-            elif node.op == "output":
-                self._output(node, program)
-            else:
-                raise NotCapturedError(f"{node.op} {node.target}")
+        self.inputs = iter(signature.tensors)
+        self.kept = {**program.state_dict, **program.constants}
+        self.specs = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
+        outputs = self._walk(program.graph, program.graph_module)
+        self._output(outputs, signature)
+        self.graph.arguments = signature.arguments
+        self.graph.kinds = {name: self.kinds[name] for name in self.graph.inputs if self.kinds[name] != "float32"}
         self.graph.prune()
 
-    def _placeholder(self, node: torch.fx.Node, spec: Any, kept: dict[str, Any]) -> None:
-        if spec.kind is InputKind.USER_INPUT:
-            batch, *shape = node.meta["val"].shape
-            if not isinstance(batch, torch.SymInt) or not all(isinstance(size, int) for size in shape):
-                raise NotCapturedError(f"input {node.name} of shape {tuple(node.meta['val'].shape)}")
-            self.symbols.append(batch.node.expr)
-            self.values[node] = node.name
-            self.graph.inputs[node.name] = tuple(shape)
-        else:
-            self.values[node] = kept[spec.target].detach()
-            self.names[id(self.values[node])] = spec.target
+    def _walk(self, graph: torch.fx.Graph, module: torch.nn.Module) -> Any:
+        """Take in the nodes of a graph and return what stands for its outputs."""
+        for node in graph.nodes:
+            if node.op == "placeholder" and node not in self.values:
+                self._placeholder(node)
+            elif node.op == "get_attr":
+                self.values[node] = module.get_submodule(str(node.target))
+            elif node.op == "call_function" and (node.users or exported.writes(node)):
+                self.values[node] = self._call(node)
+            elif node.op == "output":
+                return pytree.tree_map_only(torch.fx.Node, self.values.__getitem__, node.args[0])
+        raise NotCapturedError("a graph without an output")
 
-    def _output(self, node: torch.fx.Node, program: torch.export.ExportedProgram) -> None:
-        values = [self.values.get(value) for value in pytree.tree_leaves(node.args)]
-        if not values or not all(isinstance(value, str) for value in values):
+    def _placeholder(self, node: torch.fx.Node) -> None:
+        spec = self.specs[node.name]
+        if spec.kind is not InputKind.USER_INPUT:
+            name = str(spec.target)
+            self.values[node] = self.kept[name].detach()
+            self.names[id(self.values[node])] = name.removeprefix(PREFIX)
+            return
+        batch, *shape = node.meta["val"].shape
+        if not isinstance(batch, torch.SymInt) or not all(isinstance(size, int) for size in shape):
+            raise NotCapturedError(f"input {node.name} of shape {tuple(node.meta['val'].shape)}")
+        self.symbols.append(batch.node.expr)
+        self.values[node] = name = next(self.inputs)
+        self.graph.inputs[name] = tuple(shape)
+        self.kinds[name] = KINDS[node.meta["val"].dtype]
+
+    def _output(self, outputs: Any, signature: Signature) -> None:
+        values = pytree.tree_leaves(outputs)
+        if not values or not all(isinstance(value, str) and value for value in values):
             raise NotCapturedError("an output that is not computed from the inputs")
-        assert program.call_spec.out_spec is not None
-        if len(values) != program.call_spec.out_spec.num_leaves:
+        if len(values) != signature.count:
             raise NotCapturedError("a model that changes its inputs or buffers")
-        self.graph.output = pytree.tree_unflatten(values, program.call_spec.out_spec)
-        flat = pytree.tree_leaves(self.graph.output)
-        if not all(type(leaf) is str for leaf in flat) or not _is_plain(self.graph.output):
-            raise NotCapturedError("an output that is not made of tensors, lists, tuples and dicts")
+        names = {str(place): name for place, name in enumerate(values)}
+        self.graph.output = renamed(signature.output, names.__getitem__)
 
     def _call(self, node: torch.fx.Node) -> Any:
-        arguments = pytree.tree_map_only(torch.fx.Node, self.values.__getitem__, (node.args, node.kwargs))
+        args, kwargs = pytree.tree_map_only(torch.fx.Node, self.values.__getitem__, (node.args, node.kwargs))
+        if isinstance(node.target, torch._ops.HigherOrderOperator):
+            return self._inline(node, args)
         value = node.meta.get("val")
-        if isinstance(value, torch.SymInt):
+        if isinstance(value, torch.SymInt) or value is None:  # a size, or a check of one
             return value
-        if not any(isinstance(leaf, str | torch.SymInt) for leaf in _operands(node, self.values)):
-            return self._constant_call(node, *arguments)
-        if node.target is operator.getitem and isinstance(arguments[0][0], list):
-            return arguments[0][0][arguments[0][1]]
-        handler = HANDLERS.get(name_of(node).rstrip("_"))
-        try:
-            if handler is None or (isinstance(value, torch.Tensor) and value.dtype != torch.float32):
-                raise NotCapturedError(name_of(node))
-            result = handler(self, node, _named(node, *arguments))
-        except NotCapturedError:
-            result = self._torch_call(node)
+        sources = pytree.tree_leaves([self.values[source] for source in node.all_input_nodes])
+        if exported.name_of(node) in exported.NEW:  # the first argument gives its dtype alone
+            kind = exported.first_argument(node).meta["val"].dtype
+            args, sources = (torch.empty(0, dtype=kind), *args[1:]), []
+        if not any(isinstance(source, str) for source in sources):
+            result = exported.evaluate(node, args, kwargs, self.symbols)
+        elif node.target is operator.getitem and isinstance(args[0], list):
+            return args[0][args[1]]
+        else:
+            result = self._rule(node, args, kwargs)
         self._written(node, result)
         return result
+
+    def _rule(self, node: torch.fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Turn a call into nodes by its operator's rule, or keep it as PyTorch code."""
+        name, value = exported.name_of(node), node.meta["val"]
+        rule, kept = RULES.get(name), len(self.graph.nodes)
+        other = isinstance(value, torch.Tensor) and value.dtype != torch.float32
+        try:
+            if rule is None or (other and name not in OF_ANY_KIND):
+                raise NotCapturedError(name)
+            return rule(_Call(self, node, exported.named_arguments(node, args, kwargs)))
+        except NotCapturedError:
+            del self.graph.nodes[kept:]
+            return self._torch_call(node)
+
+    def _inline(self, node: torch.fx.Node, args: tuple[Any, ...]) -> Any:
+        """Take in the graph that is called under a context, such as one without gradients."""
+        place = next((p for p, value in enumerate(args) if isinstance(value, torch.fx.GraphModule)), None)
+        if place is None:
+            raise NotCapturedError(exported.name_of(node))
+        module = args[place]
+        inner = [n for n in module.graph.nodes if n.op == "placeholder"]
+        self.values |= dict(zip(inner, args[place + 1 :], strict=True))
+        result = self._walk(module.graph, module)
+        return list(result) if isinstance(result, list | tuple) else result
 
     def _written(self, node: torch.fx.Node, result: Any) -> None:
         """Let whoever reads, from here on, the tensor that the node changed in place see it changed."""
-        while _writes(node):
-            node = first_argument(node)
+        while exported.writes(node):
+            node = exported.first_argument(node)
             self.values[node] = result
-
-    def _constant_call(self, node: torch.fx.Node, args: tuple, kwargs: dict) -> Any:
-        if _writes(node):
-            args = (args[0].clone(), *args[1:])
-        result = _function(node)(*args, **kwargs)
-        self._written(node, result)
-        return result
 
     def _torch_call(self, node: torch.fx.Node) -> str:
         """Keep the call as PyTorch code: `bind(batch)` makes the function from input tensors to the output tensor."""
         target, pick = node, None
         if node.target is operator.getitem:
-            target, pick = first_argument(node), node.args[1]
-        elif not isinstance(node.meta.get("val"), torch.Tensor):
-            return "" if isinstance(node.meta.get("val"), list | tuple) else _fail(node)
+            target, pick = exported.first_argument(node), node.args[1]
         value = node.meta["val"]
+        if isinstance(value, list | tuple):
+            return ""  # its parts are taken one by one
         sources = [leaf for leaf in pytree.tree_leaves((target.args, target.kwargs)) if isinstance(leaf, torch.fx.Node)]
-        names = list(dict.fromkeys(self.values[s] for s in sources if isinstance(self.values[s], str)))
-        if value.dtype != torch.float32 or "" in names:
-            raise NotCapturedError(f"{name_of(target)} makes {value.dtype}")
         values, symbols = {source: self.values[source] for source in sources}, self.symbols
+        leaves = pytree.tree_leaves(list(values.values()))
+        names = list(dict.fromkeys(leaf for leaf in leaves if isinstance(leaf, str)))
+        if value.dtype not in KINDS or "" in names or any(isinstance(leaf, Batched) for leaf in leaves):
+            raise NotCapturedError(f"{exported.name_of(target)} makes {value.dtype}")
 
         def bind(batch: int) -> Callable[..., torch.Tensor]:
-            def size(value: Any) -> int:
-                return (
-                    int(value.node.expr.subs(dict.fromkeys(symbols, batch)))
-                    if isinstance(value, torch.SymInt)
-                    else int(value)
-                )
+            size = exported.size_at(symbols, batch)
 
             def call(*tensors: torch.Tensor) -> torch.Tensor:
                 given = dict(zip(names, tensors, strict=True))
 
-                def read(source: torch.fx.Node) -> Any:
-                    known = values[source]
-                    return (
-                        size(known)
-                        if isinstance(known, torch.SymInt)
-                        else given.get(known, known)
-                        if isinstance(known, str)
-                        else known
-                    )
+                def known(leaf: Any) -> Any:
+                    if isinstance(leaf, str):
+                        return given[leaf]
+                    return size(leaf) if isinstance(leaf, torch.SymInt) else leaf
 
-                args, kwargs = pytree.tree_map_only(torch.fx.Node, read, (target.args, target.kwargs))
-                if _writes(target):
-                    args = (args[0].clone(), *args[1:])
-                result = _function(target)(*args, **kwargs)
+                read = {source: pytree.tree_map(known, value) for source, value in values.items()}
+                args, kwargs = pytree.tree_map_only(torch.fx.Node, read.__getitem__, (target.args, target.kwargs))
+                result = exported.run(target, args, kwargs)
                 return result if pick is None else result[pick]
 
             return call
 
         def shape(batch: int) -> tuple[int, ...]:
-            return tuple(
-                s if isinstance(s, int) else int(s.node.expr.subs(dict.fromkeys(symbols, batch))) for s in value.shape
-            )
+            return tuple(map(exported.size_at(symbols, batch), value.shape))
 
-        return self.emit(node, "torch", names, {}, bind=bind, shape=shape, call=name_of(target))
-
-    # What the handlers use --------------------------------------------------------------------------------------
+        kind, name = KINDS[value.dtype], exported.name_of(target)
+        return self.emit(node, "torch", names, {}, bind=bind, shape=shape, kind=kind, operator=name)
 
     def emit(
-        self, node: torch.fx.Node, operation: str, inputs: list, tensors: dict | None = None, **attributes: Any
+        self,
+        node: torch.fx.Node,
+        operation: str,
+        inputs: list[Any],
+        tensors: Mapping[str, Any] | None = None,
+        **attributes: Any,
     ) -> str:
-        """Append a node and return its value's name. A tensor that is None is left out."""
+        """Append a node that stands for this call, or a part of it, and return its value's name."""
         for value in inputs:
             if not isinstance(value, str):
                 raise NotCapturedError(f"{operation} of a constant")
+        if operation == "torch":
+            kind = attributes["kind"]
+        else:
+            kind = OPERATIONS[operation].kind([self.kinds[name] for name in inputs], attributes)
+        if kind is None:
+            raise NotCapturedError(f"{operation} of {', '.join(self.kinds[name] for name in inputs)}")
         roles = {
             role: self.tensor(value, f"{node.name}.{role}")
             for role, value in (tensors or {}).items()
             if value is not None
         }
         stack = list((node.meta.get("nn_module_stack") or {}).values())
-        layer = stack[-1][0] if stack and stack[-1][0] else node.name
-        name = (
-            node.name
-            if all(other.name != node.name for other in self.graph.nodes[-8:])
-            else f"{node.name}.{len(self.graph.nodes)}"
-        )
-        self.graph.nodes.append(Node(operation, name, inputs, roles, attributes, layer))
+        layer = (stack[-1][0] if stack else "").removeprefix(PREFIX)
+        taken = self.kinds  # every value's name
+        name = node.name if node.name not in taken else f"{node.name}.{len(self.graph.nodes)}"
+        self.kinds[name] = kind
+        self.graph.nodes.append(Node(operation, name, inputs, roles, attributes, layer if layer != "model" else name))
         return name
 
     def renamed(self, value: torch.Tensor, source: torch.Tensor, how: str) -> torch.Tensor:
@@ -240,37 +231,67 @@ class Capture:
         return name
 
 
-def _function(node: torch.fx.Node) -> Callable[..., Any]:
-    if isinstance(node.target, str):
-        raise NotCapturedError(node.target)
-    return node.target
+class _Call:
+    """A call as the rules of `operations` see it; what is known for all inputs of a batch alike counts as constant."""
 
+    def __init__(self, capture: Capture, node: torch.fx.Node, arguments: dict[str, Any]) -> None:
+        self.capture, self.node = capture, node
+        self.arguments = pytree.tree_map_only(Batched, self._settled, arguments)
+        self.operator = exported.name_of(node)
 
-def _fail(node: torch.fx.Node) -> str:
-    raise NotCapturedError(f"{name_of(node)} makes {type(node.meta.get('val')).__name__}")
+    def _settled(self, value: Batched) -> Any:
+        one = value.one()
+        if one is None:
+            return value
+        self.capture.alive.append(one)
+        return one
 
+    def __getitem__(self, name: str) -> Any:
+        return self.arguments[name]
 
-def _is_plain(template: Any) -> bool:
-    if isinstance(template, str):
-        return True
-    if type(template) is dict:
-        return all(type(key) is str and _is_plain(part) for key, part in template.items())
-    return type(template) in (list, tuple) and all(map(_is_plain, template))
+    def get(self, name: str, default: Any = None) -> Any:
+        """An argument, or the default where the operator has none of this name."""
+        return self.arguments.get(name, default)
 
+    def kind(self, value: str) -> str:
+        """The dtype of a value."""
+        return self.capture.kinds[value]
 
-def _operands(node: torch.fx.Node, values: dict) -> list:
-    leaves = []
-    for source in node.all_input_nodes:
-        value = values[source]
-        leaves += value if isinstance(value, list) else [value]
-    return leaves
+    @property
+    def result_kind(self) -> str:
+        """The dtype of the result."""
+        return KINDS.get(self.node.meta["val"].dtype, "unknown")
 
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """The first argument's shape."""
+        return tuple(exported.first_argument(self.node).meta["val"].shape)
 
-def _named(node: torch.fx.Node, args: tuple, kwargs: dict) -> dict[str, Any]:
-    """Return the arguments by their names in the operator's schema, defaults filled in."""
-    if not isinstance(node.target, torch._ops.OpOverload):
-        raise NotCapturedError(str(node.target))
-    schema = node.target._schema.arguments
-    named = {argument.name: argument.default_value for argument in schema if argument.has_default_value()}
-    named.update(zip((argument.name for argument in schema), args, strict=False))
-    return named | kwargs
+    @property
+    def sizes(self) -> list[int]:
+        """The result's shape with -1 in the place of the batch."""
+        sizes = [size if isinstance(size, int) else -1 for size in self.node.meta["val"].shape]
+        if sizes.count(-1) > 1:
+            raise NotCapturedError(f"shape {self.node.meta['val'].shape}")
+        return sizes
+
+    def uses(self, place: int) -> bool:
+        """Whether this one of several results is used."""
+        return any(user.target is operator.getitem and user.args[1] == place and user.users for user in self.node.users)
+
+    def everywhere(self, value: Any) -> str:
+        """A constant as a value, the same for every input of the batch."""
+        if isinstance(value, str):
+            return value
+        first = next(name for name in self.capture.graph.inputs)
+        return self.emit("broadcast", [first], {"value": value})
+
+    def emit(
+        self, operation: str, inputs: list[Any], tensors: Mapping[str, Any] | None = None, **attributes: Any
+    ) -> str:
+        """Append a node and return its value's name."""
+        return self.capture.emit(self.node, operation, inputs, tensors, **attributes)
+
+    def renamed(self, value: torch.Tensor, source: torch.Tensor, how: str) -> torch.Tensor:
+        """Give a tensor a name after the one that it was made from, and how."""
+        return self.capture.renamed(value, source, how)

@@ -7,7 +7,9 @@ permutations, the norm becomes one over axis 1 and each linear map a 1×1 convol
 import numpy as np
 
 from gossamer.engine.fold import rename
-from gossamer.engine.graph import Graph, Node, Shape
+from gossamer.engine.graph import Graph
+from gossamer.engine.node import Node
+from gossamer.engine.operations import Shape
 
 _LAST, _FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 

@@ -4,30 +4,14 @@ import numpy as np
 import torch
 import torch.nn.functional as functional
 
-from gossamer.engine.graph import Node
+from gossamer.engine.node import Node
 from gossamer.engine.steps import Step
-
-_ACTIVATIONS = {
-    "relu": torch.relu_,
-    "hardswish": functional.hardswish,
-    "hardsigmoid": functional.hardsigmoid,
-    "sigmoid": torch.sigmoid_,
-    "silu": functional.silu,
-    "gelu": functional.gelu,
-    "gelu_tanh": lambda y: functional.gelu(y, approximate="tanh"),
-}
+from gossamer.kernels import Activation
 
 
 def _activate(activation: dict | None, y: torch.Tensor) -> torch.Tensor:
-    match activation and activation["name"]:
-        case None | "none":
-            return y
-        case "clamp":
-            return y.clamp_(activation.get("low"), activation.get("high"))  # type: ignore[union-attr]
-        case "leaky_relu":
-            return functional.leaky_relu_(y, activation.get("slope", 0.01))  # type: ignore[union-attr]
-        case name:
-            return _ACTIVATIONS[name](y)  # type: ignore[index]
+    one = Activation(**activation or {})
+    return one.function.torch(functional, y, *one.constants)
 
 
 class DenseLayer:
@@ -35,7 +19,7 @@ class DenseLayer:
 
     pattern = "dense"
 
-    def __init__(self, node: Node, weight: np.ndarray, bias: np.ndarray | None, matrix: bool):
+    def __init__(self, node: Node, weight: np.ndarray, bias: np.ndarray | None, matrix: bool) -> None:
         weight = weight.reshape(weight.shape[:2]) if matrix else weight
         self.weight = torch.from_numpy(np.ascontiguousarray(weight))
         self.bias = None if bias is None else torch.from_numpy(bias)
@@ -50,7 +34,7 @@ class DenseLayer:
         return self.weight.nbytes
 
     def dense(self) -> np.ndarray:
-        """Return the weight."""
+        """The weight as it was given."""
         return self.weight.numpy()
 
     def bind(self, x: np.ndarray, out: np.ndarray, residual: np.ndarray | None = None, *, threads: int = 1) -> Step:

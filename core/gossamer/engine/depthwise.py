@@ -1,15 +1,11 @@
 """Depthwise convolutions: one small kernel for every channel, summed over the taps that are not zero."""
 
-from functools import partial
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from gossamer.engine import loops
-from gossamer.engine.graph import Graph, Node
-
-if TYPE_CHECKING:
-    from gossamer.engine.steps import Step
+from gossamer.engine.graph import Graph
+from gossamer.engine.node import Node
+from gossamer.kernels import Activation, images
+from gossamer.kernels.tasks import Program
 
 
 def is_depthwise(node: Node, graph: Graph) -> bool:
@@ -26,7 +22,7 @@ class Depthwise:
 
     pattern = "depthwise"
 
-    def __init__(self, node: Node, weight: np.ndarray, bias: np.ndarray | None):
+    def __init__(self, node: Node, weight: np.ndarray, bias: np.ndarray | None) -> None:
         kept = weight != 0
         counts = -(-np.count_nonzero(kept, axis=(1, 2, 3)) // 3) * 3
         self.starts = np.append(0, np.cumsum(counts)).astype(np.int64)
@@ -45,31 +41,17 @@ class Depthwise:
         return sum(array.nbytes for array in (self.values, self.taps, self.starts))
 
     def dense(self) -> np.ndarray:
-        """Return the weight."""
+        """The weight as it was given."""
         weight = np.zeros((self.shape[0], self.shape[2] * self.shape[3]), np.float32)
         channel = np.repeat(np.arange(len(weight)), np.diff(self.starts))
         np.add.at(weight, (channel, self.taps), self.values)  # what fills up a three is a zero at tap 0
         return weight
 
-    def bind(self, x: np.ndarray, out: np.ndarray, residual: np.ndarray | None = None, *, threads: int = 1) -> "Step":
-        """Return the call that sets out to activation(conv(x) + bias + residual), in one thread."""
+    def bind(self, x: np.ndarray, out: np.ndarray, residual: np.ndarray | None = None, *, threads: int = 1) -> Program:
+        """Return the call that sets out to activation(conv(x) + bias + residual)."""
         i, j = np.divmod(self.taps.astype(np.int64), self.shape[3])
         (top, left), (high, wide) = self.padding, self.dilation
         offsets = (i * high - top) * (x.strides[2] // 4) + j * wide - left
-        around = int(np.abs(offsets).max(initial=0))
-        others = [] if residual is None else [residual]
-        added = loops.NOTHING if residual is None else loops.flat(residual)
-        size, at = np.array(out.shape, np.int64), loops.strides(x, out, *others)
-        stride = np.array(self.stride, np.int64)
-        taps = (self.starts, offsets + around, self.values, self.bias)
-        return partial(
-            loops.depthwise_rows,
-            loops.flat(x, around),
-            added,
-            loops.flat(out),
-            *taps,
-            size,
-            at,
-            stride,
-            *loops.code(self.activation),
-        )
+        activation = Activation(**self.activation) if self.activation else images.NONE
+        taps = (self.starts, offsets, self.values, self.bias)
+        return Program([images.depthwise(x, residual, out, *taps, tuple(self.stride), activation)], threads)

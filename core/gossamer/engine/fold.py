@@ -1,13 +1,16 @@
 """Rewriting the graph: batch norms into weights, activations and residual additions into what makes their input."""
 
+import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from gossamer.engine.graph import Graph, Node, Shape, unused
+from gossamer.engine.graph import Graph, unused
+from gossamer.engine.graph import renamed as renamed_template
+from gossamer.engine.node import Node
+from gossamer.engine.operations import OPERATIONS, Shape
 
-FUSING = ("conv2d", "linear", "scale_shift")
+FUSING = {name for name, operation in OPERATIONS.items() if operation.fuses}
 """Operations that can add a second input and apply an activation to their result."""
 
 
@@ -17,6 +20,7 @@ def fold(graph: Graph) -> Graph:
     _drop_identities(graph, shapes)
     _find_padding(graph)
     _find_shuffles(graph)
+    _find_gelus(graph)
     _find_scalings(graph, shapes)
     _merge(graph, shapes, _fold_scaling)
     _merge(graph, shapes, _fuse_addition)
@@ -33,16 +37,9 @@ def rename(graph: Graph, renamed: dict[str, str]) -> None:
             name = renamed[name]
         return name
 
-    def template(part: Any) -> Any:
-        if isinstance(part, str):
-            return final(part)
-        if isinstance(part, dict):
-            return {key: template(value) for key, value in part.items()}
-        return type(part)(map(template, part))
-
     for node in graph.nodes:
         node.inputs = [final(name) for name in node.inputs]
-    graph.output = template(graph.output)
+    graph.output = renamed_template(graph.output, final)
 
 
 def _drop_identities(graph: Graph, shapes: dict[str, Shape]) -> None:
@@ -85,6 +82,41 @@ def _find_shuffles(graph: Graph) -> None:
             batch, groups, channels, *size = first.attributes["shape"]
             if batch == -1 and node.attributes["shape"] == [-1, groups * channels, *size]:
                 node.operation, node.inputs, node.attributes = "channel_shuffle", list(first.inputs), {"groups": groups}
+    graph.prune()
+
+
+def _find_gelus(graph: Graph) -> None:
+    """Write x/2 (1 + tanh(√(2/π) (x + 0.044715 x³))), as GPT-2 does it, as one activation."""
+    made = {node.name: node for node in graph.nodes}
+
+    def operand(name: str | None, function: str, number: float) -> str | None:
+        """The x of `x function number`."""
+        node = made.get(name or "")
+        if (
+            node is None
+            or node.operation != "binary"
+            or len(node.inputs) != 1
+            or node.attributes["function"] != function
+        ):
+            return None
+        other = graph.tensors[node.tensors["other"]]
+        return node.inputs[0] if other.size == 1 and abs(float(other.reshape(-1)[0]) - number) < 1e-6 else None
+
+    def operands(name: str | None, function: str) -> list[str]:
+        node = made.get(name or "")
+        two = node is not None and node.operation == "binary" and len(node.inputs) == 2
+        return node.inputs if node and two and node.attributes["function"] == function else ["", ""]
+
+    for node in graph.nodes:
+        half, one = operands(node.name, "multiply")
+        x, bent = operand(half, "multiply", 0.5), operand(one, "add", 1.0)
+        bend = made.get(bent or "")
+        if not x or bend is None or bend.operation != "activation" or bend.attributes["activation"] != {"name": "tanh"}:
+            continue
+        first, more = operands(operand(bend.inputs[0], "multiply", math.sqrt(2 / math.pi)), "add")
+        square, last = operands(operand(more, "multiply", 0.044715), "multiply")
+        if first == last == x and operands(square, "multiply") == [x, x]:
+            node.operation, node.inputs, node.attributes = "activation", [x], {"activation": {"name": "gelu_tanh"}}
     graph.prune()
 
 

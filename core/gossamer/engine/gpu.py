@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from gossamer.engine.choice import Report, Row
+from gossamer.engine.choice import LayerRow, Report
 from gossamer.engine.program import Whole
 
 
@@ -34,7 +34,7 @@ def compile_on_gpu(model: nn.Module, inputs: tuple[Tensor, ...]) -> Whole:
     return Whole(model, report, "it runs on a GPU")
 
 
-def _swap(name: str, layer: nn.Linear, x: Tensor) -> Row:
+def _swap(name: str, layer: nn.Linear, x: Tensor) -> LayerRow:
     weight = layer.weight.detach()
     density = float(torch.count_nonzero(weight)) / weight.numel()
     dense_us = _measure(lambda: layer(x))
@@ -45,7 +45,7 @@ def _swap(name: str, layer: nn.Linear, x: Tensor) -> Row:
         if sparse_us < dense_us:
             layer.weight = sparse
             kind, pattern, chosen_us = "sparse", "2:4", sparse_us
-    return Row(name, kind, pattern, density, dense_us, chosen_us)
+    return LayerRow(name, kind, pattern, density, dense_us, chosen_us)
 
 
 def _is_two_of_four(weight: Tensor) -> bool:

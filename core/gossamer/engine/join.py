@@ -6,7 +6,8 @@ As one, neither writes a large result for the other to read.
 
 import numpy as np
 
-from gossamer.engine.graph import Graph, Node, unused
+from gossamer.engine.graph import Graph, unused
+from gossamer.engine.node import Node
 
 _PIXEL = {"padding": [0, 0], "dilation": [1, 1], "groups": 1}
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from gossamer.engine.fold import FUSING
-from gossamer.engine.graph import Graph, Node, Shape
-from gossamer.engine.operation import LARGEST
+from gossamer.engine.graph import Graph
+from gossamer.engine.node import Node
+from gossamer.engine.operations import LARGEST, OPERATIONS, Shape
 from gossamer.kernels.geometry import Axis
 from gossamer.kernels.layout import LINE, Layout, aligned
 
@@ -39,7 +40,7 @@ def plan(graph: Graph, batch: int) -> dict[str, np.ndarray]:
     offsets, size = _offsets(graph, shapes, resolution, places)
     memory = aligned(size)
     buffers = {name: _layout(shapes[name], resolution)[1](memory[offset:]) for name, offset in offsets.items()}
-    values: dict[str, np.ndarray] = {}
+    values = {name: np.zeros(shapes[name], kind) for name, kind in graph.value_kinds().items() if kind != "float32"}
     for name in shapes:
         values[name] = _locate(values, buffers, shapes, places, name)
     return values
@@ -51,7 +52,8 @@ def most_together(graph: Graph) -> int:
     Where the graph mixes what belongs to different inputs, or may do so, they all go together.
     """
     few, more = graph.shapes(2), graph.shapes(3)
-    if any(few[name][:1] != (2,) or more[name][:1] != (3,) for name in few) or any(map(_mixes, graph.nodes)):
+    mixed = any(_mixes(node, few) for node in graph.nodes)
+    if mixed or any(few[name][:1] != (2,) or more[name][:1] != (3,) for name in few):
         return LARGEST
     shapes = graph.shapes(1)
     resolution = _resolution_halos(graph, shapes)
@@ -59,9 +61,10 @@ def most_together(graph: Graph) -> int:
     return max(1, CACHE // size)
 
 
-def _mixes(node: Node) -> bool:
-    along = [node.attributes.get("axis", 1), *node.attributes.get("axes", [])] if node.operation != "permute" else []
-    return node.operation == "torch" or 0 in along
+def _mixes(node: Node, shapes: dict[str, Shape]) -> bool:
+    if node.operation == "torch":
+        return True
+    return OPERATIONS[node.operation].mixes(node.attributes, len(shapes[node.inputs[0]]))
 
 
 def _resolution_halos(graph: Graph, shapes: dict[str, Shape]) -> dict[Shape, Shape]:
@@ -95,8 +98,9 @@ def _is_image(shape: Shape) -> bool:
 def _places(graph: Graph, shapes: dict[str, Shape], resolution: dict[Shape, Shape]) -> dict[str, _Place]:
     """Return the values that lie within another one."""
     places: dict[str, _Place] = {}
+    kinds = graph.value_kinds()
     for node in graph.nodes:
-        if not node.inputs:
+        if not node.inputs or kinds[node.name] != "float32":
             continue
         source = node.inputs[0]
         if (
@@ -155,6 +159,8 @@ def _offsets(
     Buffers that are never needed together share memory if their layouts are equal, since then their halos are. A sum
     takes the memory of what is added to a layer's result, where that is needed no more.
     """
+    others = {name for name, kind in graph.value_kinds().items() if kind != "float32"}
+    shapes = {name: () if name in others else shape for name, shape in shapes.items()}  # they lie elsewhere
     roots = {name: _root(places, name) for name in shapes}
     first: dict[str, int] = dict.fromkeys(graph.inputs, -1)
     last: dict[str, int] = {}

@@ -1,31 +1,27 @@
 """The engine: a graph with its layers chosen, run on buffers that are planned once for each batch size."""
 
-import os
-import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gossamer.engine.choice import LAYERS, Report, choose, weight_of
-from gossamer.engine.graph import Graph, Node, fill
-from gossamer.engine.plan import most_together, plan
-from gossamer.engine.steps import Layer, Step, bind, bind_layer, bind_torch
+from gossamer.engine import saved
+from gossamer.engine.choice import Report, choose, measure, weight_of
+from gossamer.engine.graph import Graph, fill, match
+from gossamer.engine.plan import most_together
+from gossamer.engine.prepared import Prepared, is_compiled, prepare
+from gossamer.engine.steps import LAYERS, Layer
 from gossamer.errors import InputError
+from gossamer.threads import current_threads, using_threads
+
+if TYPE_CHECKING:
+    from gossamer.engine.parts import Parts
 
 KEPT = 4
 """Batch sizes whose buffers an engine keeps."""
-
-
-@dataclass(frozen=True)
-class _Program:
-    inputs: list[np.ndarray]
-    nodes: list[Node]
-    steps: list[Step]
-    outputs: dict[str, np.ndarray]
 
 
 class Engine:
@@ -35,37 +31,90 @@ class Engine:
     example's. Calls from several threads wait for each other.
     """
 
-    def __init__(self, graph: Graph, layers: dict[str, Layer], report: Report):
+    def __init__(self, graph: Graph, layers: dict[str, Layer], report: Report) -> None:
         self._graph, self._layers, self._report = _without_weights(graph), layers, report
+        self._eager: Callable[..., Any] | None = None
+        self._batch = 1
         self._most = most_together(graph)
-        self._programs: dict[tuple[int, int], _Program] = {}
+        self._prepared: dict[tuple[int, int], Prepared] = {}
+        self._parts: dict[int, Parts | None] = {}
         self._lock = threading.Lock()
 
-    def __call__(self, *inputs: Any) -> Any:
-        """Return the network's output. Raises InputError where the inputs' number or shapes are not the example's."""
-        arrays = self._checked(inputs)
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        """Return the network's output, made as the model makes it.
+
+        Raises InputError where the inputs are not arranged as the example's, or have other shapes or dtypes.
+        """
+        given = self._given(inputs, named)
+        arrays = self._checked(given)
         batch, threads = len(arrays[0]), current_threads()
-        parts: dict[str, list[np.ndarray]] = {name: [] for name in self._graph.outputs()}
+        if not batch:
+            return self._returned(self._empty(), given)
+        if self._eager is not None and all(hasattr(x, "detach") for x in given):
+            return self._eager(*inputs, **named)
         with self._lock:
-            for start in range(0, batch, self._most):
+            start, pieces = self._run_parts(arrays, threads)
+            while start < batch:
                 count = min(self._most, batch - start)
-                program = self._programs.get((count, threads)) or self._prepare(count, threads)
-                for target, array in zip(program.inputs, arrays, strict=True):
-                    np.copyto(target, array[start : start + count])
-                for step in program.steps:
-                    step()
-                for name, value in program.outputs.items():
-                    parts[name].append(value.copy())
+                prepared = self._prepared.get((count, threads)) or self._prepare(count, threads)
+                pieces.append(prepared.run([array[start : start + count] for array in arrays]))
+                start += count
+        parts = {name: [piece[name] for piece in pieces] for name in self._graph.outputs()}
         outputs = {name: part[0] if len(part) == 1 else np.concatenate(part) for name, part in parts.items()}
-        if any(hasattr(x, "detach") for x in inputs):
+        return self._returned(outputs, given)
+
+    def _given(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> list[Any]:
+        """Return the inputs in the graph's order."""
+        if self._graph.arguments is None:
+            if len(inputs) != len(self._graph.inputs) or named:
+                raise InputError(f"the network takes {len(self._graph.inputs)} inputs, not {len(inputs) + len(named)}")
+            return list(inputs)
+        positional, keywords = self._graph.arguments
+        found = match(list(positional), list(inputs)) | match(keywords, named)
+        return [found[name] for name in self._graph.inputs]
+
+    def _returned(self, outputs: dict[str, np.ndarray], given: list[Any]) -> Any:
+        """Return the outputs as the model arranges them: tensors for tensors, arrays for arrays."""
+        if any(hasattr(x, "detach") for x in given):
             import torch
 
-            outputs = {name: torch.from_numpy(value) for name, value in outputs.items()}
+            return fill(self._graph.output, {name: torch.from_numpy(value) for name, value in outputs.items()})
         return fill(self._graph.output, outputs)
 
+    def _empty(self) -> dict[str, np.ndarray]:
+        """Return the outputs of no inputs."""
+        one, two, kinds = self._graph.shapes(1), self._graph.shapes(2), self._graph.value_kinds()
+        names = self._graph.outputs()
+        none = {name: [2 * a - b for a, b in zip(one[name], two[name], strict=True)] for name in names}
+        return {name: np.zeros(none[name], kinds[name]) for name in names}
+
     def report(self) -> Report:
-        """Return what every layer became: a list of `Row`, which prints as a table."""
+        """Return what every layer became: a list of `LayerRow`, which prints as a table."""
         return self._report
+
+    def compare(self, eager: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Measure a whole call beside the model's in PyTorch, and say whether the engine is not slower by a tenth."""
+        report = self._report
+        with using_threads(1):
+            report.call_us = measure(lambda: self(*args, **kwargs))
+            report.eager_us = measure(lambda: eager(*args, **kwargs))
+        return report.eager_us > 0.9 * report.call_us
+
+    def keep(self, eager: Callable[..., Any]) -> None:
+        """Answer tensors by the model in PyTorch from here on; what is saved or exported is the engine's graph."""
+        self._eager, self._report.kept = eager, "eager"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Engine":
+        twin = Engine(self._graph, self._layers, self._report)
+        twin._eager = self._eager
+        return twin
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        for node in self._graph.nodes:
+            if node.operation == "torch":
+                name = f"{node.layer or node.name} stays PyTorch code ({node.attributes['operator']})"
+                raise InputError(f"{name} and cannot be pickled: keep the model, and compile it where it is used")
+        return _rebuilt, (self.graph, self._batch)
 
     @property
     def graph(self) -> Graph:
@@ -89,45 +138,55 @@ class Engine:
 
         Raises InputError where a part of the network stayed PyTorch code.
         """
-        from gossamer.engine.storage import save
+        saved.write(self.graph, path)
 
-        save(self.graph, path)
-
-    def _checked(self, inputs: tuple) -> list[np.ndarray]:
-        if len(inputs) != len(self._graph.inputs):
-            raise InputError(f"the network takes {len(self._graph.inputs)} inputs, not {len(inputs)}")
-        arrays = [x.detach().cpu().numpy() if hasattr(x, "detach") else np.asarray(x) for x in inputs]
+    def _checked(self, inputs: list[Any]) -> list[np.ndarray]:
+        arrays = [_array(name, x) for name, x in zip(self._graph.inputs, inputs, strict=True)]
         for array, (name, shape) in zip(arrays, self._graph.inputs.items(), strict=True):
-            if array.shape[1:] != shape or array.shape[:1] != arrays[0].shape[:1] or not len(array):
+            if not array.ndim or array.shape[1:] != shape or array.shape[:1] != arrays[0].shape[:1]:
                 wanted = ", ".join(["batch", *map(str, shape)])
                 raise InputError(
                     f"input {name!r} has shape {array.shape}, not ({wanted}): compile with an example of its shape"
                 )
-            if array.dtype != np.float32:
-                raise InputError(f"input {name!r} is {array.dtype}, not float32: convert it")
+            kind = self._graph.kinds.get(name, "float32")
+            if array.dtype != kind:
+                raise InputError(f"input {name!r} is {array.dtype}, not {kind}: convert it")
         return arrays
 
-    def _prepare(self, batch: int, threads: int) -> _Program:
-        graph = self._graph
-        values = plan(graph, batch)
-        nodes: list[Node] = []
-        steps: list[Step] = []
-        for node in graph.nodes:
-            if node.operation in LAYERS:
-                step = bind_layer(node, graph, self._layers[node.name], values, threads)
-            elif node.operation == "torch":
-                step = bind_torch(node, values, batch)
-            else:
-                step = bind(node, graph, values)
-            if step is not None:
-                nodes.append(node)
-                steps.append(step)
-        while len(self._programs) >= KEPT:
-            self._programs.pop(next(iter(self._programs)))
-        outputs = {name: values[name] for name in graph.outputs()}
-        program = _Program([values[name] for name in graph.inputs], nodes, steps, outputs)
-        self._programs[batch, threads] = program
-        return program
+    def _run_parts(self, arrays: list[np.ndarray], threads: int) -> tuple[int, list[dict[str, np.ndarray]]]:
+        """Run as many whole parts of a batch as keep all threads busy, each part in one thread: how many inputs those
+        were, and what came out.
+        """
+        count = len(arrays[0]) // self._most // threads * threads
+        if count < 2:
+            return 0, []
+        if threads not in self._parts:
+            workers = [prepare(self._graph, self._layers, self._most, 1) for _ in range(threads)]
+            compiled = all(len(worker.steps) == 1 and is_compiled(worker.steps[0]) for worker in workers)
+            self._parts = {threads: _parts(workers) if compiled else None}
+        parts = self._parts[threads]
+        return (0, []) if parts is None else (count * self._most, [parts.run(arrays, count)])
+
+    def _prepare(self, batch: int, threads: int) -> Prepared:
+        while len(self._prepared) >= KEPT:
+            self._prepared.pop(next(iter(self._prepared)))
+        prepared = self._prepared[batch, threads] = prepare(self._graph, self._layers, batch, threads)
+        return prepared
+
+
+def _parts(workers: list[Prepared]) -> "Parts":
+    from gossamer.engine.parts import Parts  # needs Numba, which compiled the workers
+
+    return Parts(workers)
+
+
+def _array(name: str, x: Any) -> np.ndarray:
+    if not hasattr(x, "detach"):
+        return np.asarray(x)
+    try:
+        return x.detach().cpu().numpy()
+    except TypeError as error:  # NumPy has no bfloat16
+        raise InputError(f"input {name!r} is {x.dtype}, which the engine does not take: convert it") from error
 
 
 def _weights(graph: Graph) -> set[str]:
@@ -145,18 +204,18 @@ def _without_weights(graph: Graph) -> Graph:
 class Whole:
     """A model that stays PyTorch code as a whole, behind the face of an engine; `reason` says why."""
 
-    def __init__(self, call: Callable[..., Any], report: Report, reason: str):
+    def __init__(self, call: Callable[..., Any], report: Report, reason: str) -> None:
         self._call, self._report, self.reason = call, report, reason
 
-    def __call__(self, *inputs: Any) -> Any:
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Return the model's output."""
         import torch
 
         with torch.no_grad():
-            return self._call(*inputs)
+            return self._call(*inputs, **named)
 
     def report(self) -> Report:
-        """Return a list of `Row`, which prints as a table."""
+        """Return a list of `LayerRow`, which prints as a table."""
         return self._report
 
     def save(self, path: str | Path) -> None:
@@ -166,18 +225,17 @@ class Whole:
         )
 
 
-def current_threads() -> int:
-    """Return how many threads a call may use: torch's setting where torch is loaded, else this process's processors."""
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        return torch.get_num_threads()
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def build(graph: Graph, batch: int, make_dense: Any = None) -> Engine:
     """Choose the layers of a folded graph by measuring them at this batch size, and return the engine.
 
     They are measured on no more inputs than the engine takes at a time.
     """
-    layers, report = choose(graph, min(batch, most_together(graph)), current_threads(), make_dense)
-    return Engine(graph, layers, report)
+    layers, report = choose(graph, min(batch, most_together(graph)), make_dense)
+    engine = Engine(graph, layers, report)
+    engine._batch = batch
+    return engine
+
+
+def _rebuilt(graph: Graph, batch: int) -> Engine:
+    """Return the engine of a pickle; its kernels are chosen anew."""
+    return build(graph, batch)

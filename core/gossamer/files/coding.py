@@ -1,15 +1,8 @@
-"""A tensor as its live values and the places they live at: a bitmap, or gaps of 8 or 16 bits.
+"""A weight as the smallest of its dense values, and its live values with an index; values may be narrowed.
 
-`gaps`: per live weight the number of dead ones before it, in row-major order; a gap that the code's type cannot hold
-is cut by fillers, the type's largest value T, each of which stands for T dead weights and no live one (the relative
-index of Han et al., "Deep Compression", 2016, whose filler costs a zero value as well).
-`bitmap`: one bit per weight, the lowest bit of a byte first.
 int8 values: weight = scale × code, with one float32 scale per output (row of the first dimension), max|weight| / 127.
 """
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -18,35 +11,60 @@ from torch import Tensor
 
 from gossamer.errors import InputError
 from gossamer.files.container import Damage, Entry
+from gossamer.files.parts import Parts, encode_index, smaller_index
 
 Values = Literal["float32", "float16", "int8"]
 WIDTHS = {"float32": 8, "float16": 2, "int8": 1}  # bytes of a stored value, at most
-ENTRY = 256  # what the parts of a sparse tensor add to the header, about
+DTYPES = {
+    "BOOL": torch.bool,
+    "U8": torch.uint8,
+    "I8": torch.int8,
+    "U16": torch.uint16,
+    "I16": torch.int16,
+    "U32": torch.uint32,
+    "I32": torch.int32,
+    "U64": torch.uint64,
+    "I64": torch.int64,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F32": torch.float32,
+    "F64": torch.float64,
+    "C64": torch.complex64,
+}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
-@dataclass(frozen=True)
-class Stored:
-    """One tensor of a file: what it was, whether its topology is kept, and the parts it is made of."""
-
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-    topology: bool
-    parts: Mapping[str, Entry]
+def entry_of(tensor: Tensor) -> Entry:
+    """The entry of a contiguous tensor on the CPU."""
+    flat = tensor.reshape(-1)
+    content = flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
+    return Entry(NAMES[tensor.dtype], tuple(tensor.shape), content)
 
 
-def encode(weight: Tensor, alive: Tensor | None, values: Values, *, keep: bool) -> tuple[bool, dict[str, Tensor]]:
-    """Whether the topology is kept, and the parts: `values`, `bitmap` or `gaps` where some are dead, `scales` for int8.
+def tensor_of(entry: Entry) -> Tensor:
+    """The tensor of an entry, in memory of its own; raise `Damage` where its bytes are no values of its dtype."""
+    array = entry.array()
+    if not array.size:
+        return torch.empty(entry.shape, dtype=DTYPES[entry.dtype])
+    return torch.from_numpy(array.reshape(-1).view(np.uint8)).view(DTYPES[entry.dtype]).reshape(entry.shape)
+
+
+def encode(weight: Tensor, alive: Tensor | None, values: Values, *, keep: bool) -> Parts:
+    """The parts of a weight: `values`, `bitmap` or `gaps` where some are dead, `scales` for int8.
 
     weight: contiguous, on the CPU; alive: bool tensor of its shape, None where there is no topology; keep: false drops
     the topology where dense values are smaller. Raises `InputError` where `values` cannot hold a weight.
     """
-    index = {} if alive is None or bool(alive.all()) else encode_index(alive)
-    if not keep and alive is not None:
-        width = min(weight.itemsize, WIDTHS[values])
-        saved = (weight.numel() - int(alive.sum())) * width
-        if sum(part.nbytes for part in index.values()) + ENTRY >= saved:
-            alive, index = None, {}
+    index: dict[str, np.ndarray] = {}
+    if alive is not None and keep:
+        index = {} if bool(alive.all()) else encode_index(alive.numpy())
+    elif alive is not None:
+        index = smaller_index(alive.numpy(), min(weight.itemsize, WIDTHS[values]))
+        alive = alive if index else None
     live = weight[alive] if index and alive is not None else weight
+    parts = {"values": live}
     if values == "int8":
         ones = alive if index and alive is not None else torch.ones(weight.shape, dtype=torch.bool)
         parts = quantize(live, ones.reshape(len(weight), -1).sum(1))
@@ -54,33 +72,30 @@ def encode(weight: Tensor, alive: Tensor | None, values: Values, *, keep: bool) 
         parts = {"values": live.to(torch.float16)}
         if not bool(parts["values"].isfinite().all()):
             raise InputError("a weight is infinite or beyond 65504, float16's largest. Save with values='float32'.")
-    else:
-        parts = {"values": live}
-    return alive is not None, parts | index
+    entries = {kind: entry_of(part) for kind, part in parts.items()}
+    entries |= {kind: Entry.of(part) for kind, part in index.items()}
+    return Parts(NAMES[weight.dtype], tuple(weight.shape), alive is not None, entries)
 
 
-def decode(stored: Stored) -> tuple[Tensor, Tensor | None]:
+def decode(parts: Parts) -> tuple[Tensor, Tensor | None]:
     """The tensor, and its mask where its topology was kept; raise `Damage` where the parts make neither.
 
     Allocates what the shape asks for, which the caller has compared with the model's.
     """
-    size = math.prod(stored.shape)
-    parts = {kind: entry.tensor() for kind, entry in stored.parts.items()}
-    live, scales, index = parts.pop("values"), parts.pop("scales", None), list(parts.items())
-    mask = decode_index(*index[0], size) if index else torch.ones(size, dtype=torch.bool) if stored.topology else None
-    if live.shape != ((int(mask.sum()),) if index and mask is not None else stored.shape):
-        raise Damage("the values are not as many as their index says")
-    if scales is not None:
-        live = _scaled(stored, live, scales, mask if index else None)
-    elif live.dtype == torch.float16 and stored.dtype in (torch.float32, torch.float64):
-        live = live.to(stored.dtype)
-    if live.dtype != stored.dtype:
+    found, dtype = parts.mask(), DTYPES[parts.dtype]
+    mask, live = None if found is None else torch.from_numpy(found), tensor_of(parts.entries["values"])
+    index = mask if parts.is_indexed else None
+    if "scales" in parts.entries:
+        live = _scaled(parts, live, tensor_of(parts.entries["scales"]), index)
+    elif live.dtype == torch.float16 and dtype in (torch.float32, torch.float64):
+        live = live.to(dtype)
+    if live.dtype != dtype:
         raise Damage("the values have another dtype than their tensor")
     if has_nan(live):
         raise Damage("it holds NaN, which gossamer.save never writes")
-    if index and mask is not None:
-        live = torch.zeros(size, dtype=live.dtype).masked_scatter_(mask, live).reshape(stored.shape)
-    return live, None if mask is None else mask.reshape(stored.shape)
+    if index is not None:
+        live = torch.zeros(len(index), dtype=dtype).masked_scatter_(index, live).reshape(parts.shape)
+    return live, None if mask is None else mask.reshape(parts.shape)
 
 
 def has_nan(tensor: Tensor) -> bool:
@@ -88,42 +103,6 @@ def has_nan(tensor: Tensor) -> bool:
     if not (tensor.is_floating_point() or tensor.is_complex()):
         return False
     return bool((tensor.float() if tensor.itemsize == 1 else tensor).isnan().any())
-
-
-def encode_index(alive: Tensor) -> dict[str, Tensor]:
-    """The smaller of `{"bitmap": uint8}` and `{"gaps": uint8 or uint16}` for a bool tensor, the bitmap where equal."""
-    flat = alive.reshape(-1).numpy()
-    count = int(np.count_nonzero(flat))
-    limit = (flat.size + 7) // 8
-    if count < limit:
-        gaps = np.diff(np.flatnonzero(flat), prepend=-1) - 1
-        best = min((_cut(gaps, np.uint8), _cut(gaps, np.uint16)), key=lambda codes: codes.nbytes)
-        if best.nbytes < limit:
-            return {"gaps": torch.from_numpy(best)}
-    return {"bitmap": torch.from_numpy(np.packbits(flat, bitorder="little"))}
-
-
-def decode_index(kind: str, index: Tensor, size: int) -> Tensor:
-    """The 1-D bool tensor of `size` that a bitmap or gaps stand for; raise `Damage` where they stand for none."""
-    if kind == "bitmap":
-        if index.dtype != torch.uint8 or index.shape != ((size + 7) // 8,):
-            raise Damage("a bitmap does not fit its tensor")
-        bits = np.unpackbits(index.numpy(), bitorder="little")
-        if bits[size:].any():
-            raise Damage("a bitmap goes beyond its tensor")
-        return torch.from_numpy(bits[:size].view(np.bool_))
-    if index.dtype not in (torch.uint8, torch.uint16) or index.dim() != 1:
-        raise Damage("gaps are neither uint8 nor uint16")
-    codes = index.numpy()
-    live = codes < np.iinfo(codes.dtype).max
-    if len(codes) and not live[-1]:
-        raise Damage("gaps end in a filler")
-    places = (np.cumsum(codes, dtype=np.int64) + np.cumsum(live))[live] - 1
-    if len(places) and places[-1] >= size:
-        raise Damage("gaps go beyond their tensor")
-    alive = np.zeros(size, dtype=np.bool_)
-    alive[places] = True
-    return torch.from_numpy(alive)
 
 
 def quantize(values: Tensor, counts: Tensor) -> dict[str, Tensor]:
@@ -142,9 +121,10 @@ def quantize(values: Tensor, counts: Tensor) -> dict[str, Tensor]:
     return {"values": codes.reshape(values.shape), "scales": scales}
 
 
-def _scaled(stored: Stored, codes: Tensor, scales: Tensor, mask: Tensor | None) -> Tensor:
+def _scaled(parts: Parts, codes: Tensor, scales: Tensor, mask: Tensor | None) -> Tensor:
     """scale × code in float32, rounded to the tensor's dtype."""
-    outputs = stored.shape[0] if len(stored.shape) > 1 and stored.dtype.is_floating_point else -1
+    dtype = DTYPES[parts.dtype]
+    outputs = parts.shape[0] if len(parts.shape) > 1 and dtype.is_floating_point else -1
     if codes.dtype != torch.int8 or scales.dtype != torch.float32 or scales.shape != (outputs,):
         raise Damage("int8 values do not fit their scales")
     if not bool((scales.isfinite() & (scales >= 0)).all()):
@@ -153,16 +133,7 @@ def _scaled(stored: Stored, codes: Tensor, scales: Tensor, mask: Tensor | None) 
         live = codes * scales.reshape(-1, *[1] * (codes.dim() - 1))
     else:
         live = codes * torch.repeat_interleave(scales, mask.reshape(outputs, -1).sum(1))
-    live = live.to(stored.dtype)
+    live = live.to(dtype)
     if not bool(live.isfinite().all()):
         raise Damage("a scale takes its values beyond their dtype")
     return live
-
-
-def _cut(gaps: np.ndarray, dtype: type[np.unsignedinteger]) -> np.ndarray:
-    """Gaps as codes of `dtype`, those too long cut by fillers."""
-    filler = np.iinfo(dtype).max
-    fillers, rest = np.divmod(gaps, filler)
-    codes = np.full(len(gaps) + int(fillers.sum()), filler, dtype)
-    codes[np.cumsum(fillers) + np.arange(len(gaps))] = rest
-    return codes

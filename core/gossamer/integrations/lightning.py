@@ -7,8 +7,8 @@ Trainer(callbacks=[callback]).fit(module, data)
 
 from typing import Any
 
-from gossamer.dynamic import SET
-from gossamer.errors import InputError
+from gossamer.dynamic import Method
+from gossamer.errors import InputError, of_type
 from gossamer.masking import Masking
 
 try:
@@ -24,7 +24,9 @@ class MaskingCallback(Callback):
     and method are restored from the checkpoint. One of the trainer's optimizers must hold all masked parameters.
     """
 
-    def __init__(self, masking: Masking, method: SET | None = None) -> None:
+    def __init__(self, masking: Masking, method: Method | None = None) -> None:
+        of_type(Masking, "the masking that gossamer.sparsify gives", masking=masking)
+        of_type((Method, type(None)), "a method such as gossamer.RigL(masking, …)", method=method)
         self.masking, self.method = masking, method
         self._handle: Any = None
 
@@ -54,7 +56,7 @@ class MaskingCallback(Callback):
         return {"masking": self.masking.state_dict(), "method": self.method and self.method.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore it."""
+        """Take up the state that `state_dict` gave, once the method is made."""
         self.masking.load_state_dict(state_dict["masking"])
         if self.method:
             self.method.load_state_dict(state_dict["method"])

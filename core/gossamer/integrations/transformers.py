@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from gossamer import checkpoints
-from gossamer.dynamic import SET
-from gossamer.errors import InputError
+from gossamer.dynamic import Method
+from gossamer.errors import InputError, of_type
 from gossamer.masking import Masking
 
 try:
@@ -29,7 +29,9 @@ class MaskingCallback(TrainerCallback):
     `load_best_model_at_end` brings back.
     """
 
-    def __init__(self, masking: Masking, method: SET | None = None) -> None:
+    def __init__(self, masking: Masking, method: Method | None = None) -> None:
+        of_type(Masking, "the masking that gossamer.sparsify gives", masking=masking)
+        of_type((Method, type(None)), "a method such as gossamer.RigL(masking, …)", method=method)
         self.masking, self.method = masking, method
 
     def on_train_begin(

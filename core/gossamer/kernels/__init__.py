@@ -21,18 +21,41 @@ same halo. A residual may be the output's own memory. `Layout(shape, halo)` is t
 floats, `.view(flat)` the interior within a flat float32 array whose halo the caller has zeroed; buffers of equal
 `Layout` may share memory, others may not, as their halos differ.
 
-Binding. `bind` returns a call without arguments, reading and writing the bound arrays; bind once per caller: a bound
-call may own scratch memory, so it must not run twice at the same time, though two bindings may. `threads` is how many
-threads may work on one call. Weights are stored once for all bindings, six bytes for each non-zero, or 4 + 2/n where n
-output channels share their positions.
+Binding. `bind` returns a call without arguments, reading and writing the bound arrays: a `tasks.Program`. Two bindings
+may run at the same time; calls of one wait for each other. `threads` is how many threads may work on one call; results
+do not depend on it. Weights take six bytes for each non-zero, or 4 + 2/n where n output channels share their positions.
 
 Where Numba is missing, `bind` answers with the plain NumPy twins of `gossamer.kernels.reference`; `available()` tells.
+
+The modules, in the order in which a convolution meets them (each imports only what stands before it, or nothing):
+
+    layout, geometry     where images lie in memory, and how a kernel walks over them
+    activation           the activations, each a formula
+    packing              a weight's non-zeros as sections: groups of output channels that share a loop over entries
+    reference            the plain NumPy twin of every kernel
+    convolution, linear_layer   what users hold: packed weights, to be bound to arrays
+
+    target, compiled     which processor this is; functions compiled as C functions, and their machine code on disk
+    simd, memory, functions     vector instructions, numbers at addresses, activations, in compiled loops
+    threads, team, tasks        the threads; the compiled code by which they share work; tasks and programs of it
+
+    tiles, strip_loops, strips       the convolution: in registers, over images and tiles, bound to arrays
+    rows, product_loops, products    matrix-vector products and transpositions, likewise
+    copies                           images to and from the phases of a stride
+    binding                          a convolution on any arrays, copied where they do not lie as the kernel wants
+    image_loops, pooling, images     what stands between convolutions; the last binds the others' loops
+    training_loops, training_batches, training    values that change, and the gradients
+
+A kernel is a `tasks.Task`: a C function of (table, worker, first, end) that does the items first … end-1 of what a
+table of int64 describes; an `IntEnum` beside the loop names the table's columns. Tables hold addresses, so that a task
+keeps alive what its table points to. `tiles` shows how the plan of a convolution, its chunks and its sections hang
+together.
 """
 
 from gossamer.kernels.activation import ACTIVATIONS, Activation
 from gossamer.kernels.convolution import Convolution, conv2d
-from gossamer.kernels.layout import Layout, allocate
-from gossamer.kernels.matrix import Linear, linear
+from gossamer.kernels.layout import Layout, Scratch, allocate
+from gossamer.kernels.linear_layer import Linear, linear
 from gossamer.kernels.target import available
 
 __all__ = [
@@ -41,6 +64,7 @@ __all__ = [
     "Convolution",
     "Layout",
     "Linear",
+    "Scratch",
     "allocate",
     "available",
     "conv2d",

@@ -1,106 +1,83 @@
 """A convolution bound to any images: copies to and from the memory that the kernel wants, where they are needed."""
 
-from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
-from gossamer.kernels.copies import Copies, plain
-from gossamer.kernels.geometry import Walk, forward, split_layout
+from gossamer.kernels.activation import Activation
+from gossamer.kernels.copies import merging, plain, splitting
+from gossamer.kernels.geometry import Geometry, Walk, forward, phases_walk, split_layout
 from gossamer.kernels.layout import Layout, aligned, halo
+from gossamer.kernels.packing import Weights
 from gossamer.kernels.simd import LANES
-from gossamer.kernels.strips import Strips, tile
-from gossamer.kernels.threads import spread
+from gossamer.kernels.strips import Strips, blocked
+from gossamer.kernels.tasks import Task
 
-if TYPE_CHECKING:
-    from gossamer.kernels.convolution import Convolution
+TOGETHER = 1 << 16  # floats of scratch memory that images are copied to at a time; from `core/benchmarks/tuning.py`
 
 
-def bind(convolution: "Convolution", x, out, residual, threads: int) -> Callable[[], None]:
-    """The call that runs a convolution on x, out and residual (all NCHW, rows contiguous).
+def packed(weights: Weights, geometry: Geometry, size: tuple[int, int]) -> Weights:
+    """The weights in the order that suits images of `size` (H, W)."""
+    rows, columns = geometry.axes(size)
+    layout = split_layout(rows, columns, geometry.channels)
+    return blocked(weights, phases_walk(rows, columns, geometry.shape[1], layout))
+
+
+def bind(
+    weights: Weights,
+    geometry: Geometry,
+    activation: Activation,
+    x: np.ndarray,
+    out: np.ndarray,
+    residual: np.ndarray | None,
+    threads: int,
+) -> list[Task]:
+    """The tasks that run a convolution on x, out and residual (all NCHW, rows contiguous).
 
     Where the input lies as the kernel wants it, with halo and with the output's pitch, it is read in place. Otherwise
-    each image is first copied to scratch memory, split into phases; results of another pitch go to scratch memory, too.
+    images are first copied to scratch memory, split into phases; results of another pitch go to scratch memory, too.
     """
-    if _in_place(convolution, x, out, residual):
-        walk = forward(*convolution.axes(x.shape[2:]), convolution.shape[1], _pitch(x), x.strides[1] // 4, 0)
-        strips = _strips(convolution, walk, x, out, residual, threads)
+    if is_in_place(geometry, x, out, residual):
+        walk = forward(*geometry.axes(x.shape[2:]), geometry.shape[1], _pitch(x), x.strides[1] // 4, 0)
+        return [Strips(weights, walk, x, out, residual, activation, threads).task]
+    rows, columns = geometry.axes(x.shape[2:])
+    one = split_layout(rows, columns, geometry.channels, _pitch(out))
+    together = max(1, min(len(x), TOGETHER // one.size))
+    layout = split_layout(rows, columns, geometry.channels, _pitch(out), together)
+    phases = layout.view(aligned(layout.size))
+    walk = phases_walk(rows, columns, geometry.shape[1], layout)
+    flat = Layout((together, out.shape[1], rows.output, columns.output), (0, layout.pitch - columns.output))
+    apart = [array is not None and _pitch(array) != layout.pitch for array in (out, residual)]
+    result = flat.view(aligned(flat.size)) if any(apart) else None
+    other = None if result is None or residual is None else flat.view(aligned(flat.size))
+    tasks = []
+    for start in range(0, len(x), together):
+        some = slice(start, start + together)
+        count = len(x[some])
+        tasks.append(splitting(rows, columns, x[some], phases[:count]))
+        target, added = out[some], None if residual is None else residual[some]
+        if result is not None:
+            target = result[:count]
+        if added is not None and other is not None:
+            tasks.append(splitting(*plain(added), added, other[:count]))
+            added = other[:count]
+        tasks.append(Strips(weights, walk, phases[:count], target, added, activation, threads).task)
+        if result is not None:
+            tasks.append(merging(*plain(out), out[some], result[:count]))
+    return tasks
 
-        def run(call=strips.call, keep=strips):
-            call()
 
-        return run
-    workers = min(threads, len(x))
-    work = [_Copied(convolution, x, out, residual, threads if workers == 1 else 1) for _ in range(workers)]
-
-    def part(worker, first, last):
-        for image in range(first, last):
-            work[worker](image)
-
-    return partial(spread, part, len(x), workers)
-
-
-def _strips(convolution, walk: Walk, x, out, residual, threads) -> Strips:
-    weights = convolution.weights = convolution.weights.in_blocks(tile(convolution.weights, walk)[1])
-    return Strips(weights, walk, x, out, residual, convolution.activation, threads)
-
-
-def _in_place(convolution: "Convolution", x, out, residual) -> bool:
-    if convolution.stride != (1, 1) or any(_pitch(a) != _pitch(x) for a in (out, residual) if a is not None):
+def is_in_place(geometry: Geometry, x: np.ndarray, out: np.ndarray, residual: np.ndarray | None) -> bool:
+    """Say whether the kernel can read and write these images where they lie."""
+    if geometry.stride != (1, 1) or any(_pitch(a) != _pitch(x) for a in (out, residual) if a is not None):
         return False
-    around = halo(x)
+    around: Any = halo(x)
     if around is None:
-        walk = forward(*convolution.axes(x.shape[2:]), 1, _pitch(x), 0, 0)
+        walk: Walk = forward(*geometry.axes(x.shape[2:]), 1, _pitch(x), 0, 0)
         vectors = -(-walk.pixels // LANES) * LANES
         inside = vectors + walk.reach <= (x.shape[2] - 1) * walk.pitch + x.shape[3]
-        return convolution.padding == (0, 0) and inside
-    return all(have >= want for have, want in zip(around, convolution.padding, strict=True))
-
-
-class _Copied:
-    """A convolution of one image at a time by way of scratch memory."""
-
-    def __init__(self, convolution, x, out, residual, threads):
-        self.x, self.out, self.residual = x, out, residual
-        rows, columns = convolution.axes(x.shape[2:])
-        phases = len(rows.phases) * len(columns.phases)
-        layout = split_layout(rows, columns, x.shape[1], _pitch(out))
-        self.inside = layout.view(aligned(layout.size))
-        self.to_inside = Copies(rows, columns, x[0], self.inside[0], threads)
-        self.scratch = self.other = None
-        if any(_pitch(a) != layout.pitch for a in (out, residual) if a is not None):
-            shape = (1, out.shape[1], rows.output, columns.output)
-            flat = Layout(shape, (0, layout.pitch - columns.output))
-            self.scratch = flat.view(aligned(flat.size))
-            self.from_scratch = Copies(*plain(out), out[0], self.scratch[0], threads)
-            if residual is not None:
-                self.other = flat.view(aligned(flat.size))
-                self.to_other = Copies(*plain(residual), residual[0], self.other[0], threads)
-        walk = forward(rows, columns, convolution.shape[1], layout.pitch, phases * layout.plane, layout.plane)
-        self.strips = partial(_strips, convolution, walk, self.inside, threads=threads)
-        self.calls: dict[int, list[Callable[[], None]]] = {}
-        self.kept: list[Strips] = []
-
-    def __call__(self, image: int):
-        """Convolve one image."""
-        for call in self.calls.get(image) or self.bound(image):
-            call()
-
-    def bound(self, image: int) -> list[Callable[[], None]]:
-        """The calls that convolve one image, found once."""
-        one, calls = slice(image, image + 1), [self.to_inside.splitting(self.x[image])]
-        if self.other is not None:
-            calls.append(self.to_other.splitting(self.residual[image]))
-        if self.scratch is None:
-            self.kept.append(self.strips(self.out[one], None if self.residual is None else self.residual[one]))
-        elif not self.kept:
-            self.kept.append(self.strips(self.scratch, self.other))
-        calls.append(self.kept[-1].call)
-        if self.scratch is not None:
-            calls.append(self.from_scratch.merging(self.out[image]))
-        self.calls[image] = calls
-        return calls
+        return geometry.padding == (0, 0) and inside
+    return all(have >= want for have, want in zip(around, geometry.padding, strict=True))
 
 
 def _pitch(array: np.ndarray) -> int:

@@ -1,30 +1,37 @@
 """Copies between an image and its phases: rows and columns taken apart by a stride, and put together again."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from enum import IntEnum, auto
+from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import njit, types
 from numba.core.types import int64, void
 
-from gossamer.kernels.compiled import entry
+from gossamer.kernels.compiled import CFunction, c_function
 from gossamer.kernels.geometry import Axis
-from gossamer.kernels.rows import poke
+from gossamer.kernels.memory import float32_at, peek, poke
 from gossamer.kernels.simd import BYTES, LANES, Vectors, const, intrinsic
-from gossamer.kernels.threads import spread
-from gossamer.kernels.tiles import float32_at, peek
+from gossamer.kernels.tasks import Task
 
 
-class Copy(IntEnum):
-    """The columns of a table that describes an image and its phases; strides are in bytes."""
+class CopyTable(IntEnum):
+    """The columns of a table that describes images and their phases; strides are in bytes."""
 
-    IMAGE_CHANNEL = 0
+    IMAGE = 0
+    IMAGE_IMAGE = auto()
+    IMAGE_CHANNEL = auto()
     IMAGE_ROW = auto()
     HEIGHT = auto()
     WIDTH = auto()
+    PHASES = auto()
+    PHASES_IMAGE = auto()
+    PHASES_IMAGES = auto()  # how many there are; those of further images take their places anew
     PHASES_CHANNEL = auto()
     PHASES_PLANE = auto()
     PHASES_ROW = auto()
+    CHANNELS = auto()
     STRIDE = auto()  # of rows
     STEP = auto()  # of columns
     ROWS = auto()  # how many phases of rows there are
@@ -32,29 +39,21 @@ class Copy(IntEnum):
     FIRST = auto()  # the first row of each phase of rows, then the first column of each phase of columns
 
 
-IMAGE_CHANNEL, IMAGE_ROW, HEIGHT, WIDTH, PHASES_CHANNEL, PHASES_PLANE, PHASES_ROW = (int(Copy(k)) for k in range(7))
-STRIDE, STEP, ROWS, COLUMNS, FIRST = (int(Copy(k)) for k in range(7, 12))
+Masks = tuple[ir.Value, ir.Value]
+"""The masks of a vector of floats that lie side by side, and of the vector of every other one."""
 
 
-def table(rows: Axis, columns: Axis, image: np.ndarray, phases: np.ndarray) -> np.ndarray:
-    """The table of copies between `image` (C, H, W) and `phases` (C · phases, H / stride, W / stride)."""
-    count = len(rows.phases) * len(columns.phases)
-    strides = (*image.strides[:2], rows.size, columns.size, count * phases.strides[0], *phases.strides[:2])
-    counts = (rows.stride, columns.stride, len(rows.phases), len(columns.phases))
-    return np.array([*strides, *counts, *rows.phases, *columns.phases], np.int64)
-
-
-def _pairs(join: bool, both: bool = True):
+def _pairs(join: bool, both: bool = True) -> Any:
     @intrinsic
-    def pairs(_, whole, even, odd, count):
+    def pairs(_: Any, whole: Any, even: Any, odd: Any, count: Any) -> Any:
         """Take `count` floats apart, or put them together: those of even index and, if `both`, those of odd index."""
 
-        def emit(context, builder, signature, args):
+        def emit(context: Any, builder: Any, signature: Any, args: Sequence[ir.Value]) -> Any:
             v, b = Vectors(builder), builder
             whole, even, odd, count = args
             steps = const(2 * LANES)
 
-            def move(place, index, one, other):
+            def move(place: ir.Value, index: ir.Value, one: Masks, other: Masks) -> None:
                 if join:
                     a, c = (v.masked(v.at(p, index, BYTES), m) for p, m in ((even, one[1]), (odd, other[1])))
                     first = [lane // 2 + (lane % 2) * LANES for lane in range(LANES)]
@@ -69,14 +68,14 @@ def _pairs(join: bool, both: bool = True):
             every = v.first(const(LANES))
             full = b.sdiv(count, steps)
 
-            def body(index, _):
+            def body(index: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
                 move(v.at(whole, index, 2 * BYTES), index, (every, every), (every, every))
                 return []
 
             v.loop(const(0), full, [], body)
             rest = b.sub(count, b.mul(full, steps))
 
-            def tail():
+            def tail() -> list[ir.Value]:
                 evens, odds = b.sdiv(b.add(rest, const(1)), const(2)), b.sdiv(rest, const(2))
                 one, other = v.first(rest), v.first(b.sub(rest, const(LANES)))
                 move(v.at(whole, full, 2 * BYTES), full, (one, v.first(evens)), (other, v.first(odds)))
@@ -94,15 +93,15 @@ take_apart, take_even, put_together = _pairs(False), _pairs(False, both=False), 
 
 
 @intrinsic
-def copy(_, source, target, count):
+def copy(_: Any, source: Any, target: Any, count: Any) -> Any:
     """Copy `count` floats."""
 
-    def emit(context, builder, signature, args):
+    def emit(context: Any, builder: Any, signature: Any, args: Sequence[ir.Value]) -> Any:
         v, b = Vectors(builder), builder
         source, target, count = args
         full = b.sdiv(count, const(LANES))
 
-        def body(index, _):
+        def body(index: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
             v.store(v.load(v.at(source, index, BYTES)), v.at(target, index, BYTES))
             return []
 
@@ -115,7 +114,7 @@ def copy(_, source, target, count):
 
 
 @njit
-def line(whole, part, step, count, apart):
+def line(whole: int, part: int, step: int, count: int, apart: bool) -> None:
     """Copy `count` floats between a row, where they lie `step` apart, and a row of a phase."""
     for index in range(count):
         if apart:
@@ -125,16 +124,20 @@ def line(whole, part, step, count, apart):
 
 
 @njit
-def rows(table, image, phases, channel, apart):
-    """Copy one channel to its phases (`apart`) or back."""
-    step, columns, width = peek(table, STEP), peek(table, COLUMNS), peek(table, WIDTH)
-    image += channel * peek(table, IMAGE_CHANNEL)
-    phases += channel * peek(table, PHASES_CHANNEL)
-    plane = peek(table, PHASES_PLANE)
-    for k in range(peek(table, ROWS)):
-        row, target = peek(table, FIRST + k), phases + k * columns * plane
-        while row < peek(table, HEIGHT):
-            whole = image + row * peek(table, IMAGE_ROW)
+def rows(table: int, item: int, apart: bool) -> None:
+    """Copy one channel of an image to its phases (`apart`) or back."""
+    n, channel = item // peek(table, CopyTable.CHANNELS), item % peek(table, CopyTable.CHANNELS)
+    step, columns, width = peek(table, CopyTable.STEP), peek(table, CopyTable.COLUMNS), peek(table, CopyTable.WIDTH)
+    image = peek(table, CopyTable.IMAGE) + n * peek(table, CopyTable.IMAGE_IMAGE)
+    image += channel * peek(table, CopyTable.IMAGE_CHANNEL)
+    phases = peek(table, CopyTable.PHASES)
+    phases += n % peek(table, CopyTable.PHASES_IMAGES) * peek(table, CopyTable.PHASES_IMAGE)
+    phases += channel * peek(table, CopyTable.PHASES_CHANNEL)
+    plane = peek(table, CopyTable.PHASES_PLANE)
+    for k in range(peek(table, CopyTable.ROWS)):
+        row, target = peek(table, CopyTable.FIRST + k), phases + k * columns * plane
+        while row < peek(table, CopyTable.HEIGHT):
+            whole = image + row * peek(table, CopyTable.IMAGE_ROW)
             if step == 1 and apart:
                 copy(whole, target, width)
             elif step == 1:
@@ -144,64 +147,54 @@ def rows(table, image, phases, channel, apart):
             elif step == 2 and columns == 2:
                 put_together(whole, target, target + plane, width)
             elif step == 2 and apart:
-                column = peek(table, FIRST + peek(table, ROWS))
+                column = peek(table, CopyTable.FIRST + peek(table, CopyTable.ROWS))
                 take_even(whole + 4 * column, target, 0, width - column)
             else:
                 for m in range(columns):
-                    column = peek(table, FIRST + peek(table, ROWS) + m)
+                    column = peek(table, CopyTable.FIRST + peek(table, CopyTable.ROWS) + m)
                     line(whole + 4 * column, target + m * plane, step, (width - column + step - 1) // step, apart)
-            row += peek(table, STRIDE)
-            target += peek(table, PHASES_ROW)
+            row += peek(table, CopyTable.STRIDE)
+            target += peek(table, CopyTable.PHASES_ROW)
 
 
-@entry(void(int64, int64, int64, int64, int64))
-def split(table, image, phases, first, last):
-    """Copy the channels first … last-1 of an image to their phases."""
-    for channel in range(first, last):
-        rows(table, image, phases, channel, True)
+@c_function(void(int64, int64, int64, int64))
+def split(table: int, worker: int, first: int, end: int) -> None:
+    """Copy images to their phases; an item is a channel of an image."""
+    for item in range(first, end):
+        rows(table, item, True)
 
 
-@entry(void(int64, int64, int64, int64, int64))
-def merge(table, image, phases, first, last):
-    """Copy the channels first … last-1 of an image from their phases."""
-    for channel in range(first, last):
-        rows(table, image, phases, channel, False)
+@c_function(void(int64, int64, int64, int64))
+def merge(table: int, worker: int, first: int, end: int) -> None:
+    """Copy images from their phases; an item is a channel of an image."""
+    for item in range(first, end):
+        rows(table, item, False)
 
 
-class Copies:
-    """Copies between images like `image` (C, H, W), rows contiguous, and `phases` (C · phases, H / s, W / s)."""
+def _copies(function: CFunction, rows: Axis, columns: Axis, images: np.ndarray, phases: np.ndarray) -> Task:
+    count = len(rows.phases) * len(columns.phases)
+    table = np.zeros(CopyTable.FIRST + len(rows.phases) + len(columns.phases), np.int64)
+    table[CopyTable.IMAGE : CopyTable.HEIGHT] = images.ctypes.data, *images.strides[:3]
+    table[CopyTable.HEIGHT : CopyTable.PHASES] = rows.size, columns.size
+    table[CopyTable.PHASES : CopyTable.PHASES_CHANNEL] = phases.ctypes.data, phases.strides[0], len(phases)
+    table[CopyTable.PHASES_CHANNEL : CopyTable.CHANNELS] = count * phases.strides[1], *phases.strides[1:3]
+    table[CopyTable.CHANNELS : CopyTable.ROWS] = images.shape[1], rows.stride, columns.stride
+    table[CopyTable.ROWS : CopyTable.FIRST] = len(rows.phases), len(columns.phases)
+    table[CopyTable.FIRST :] = *rows.phases, *columns.phases
+    return Task(function, table, len(images) * images.shape[1], keep=(images, phases))
 
-    def __init__(self, rows: Axis, columns: Axis, image: np.ndarray, phases: np.ndarray, threads: int = 1):
-        self.table, self.channels, self.threads = table(rows, columns, image, phases), len(image), threads
-        self.phases = phases
-        self.addresses = self.table.ctypes.data, phases.ctypes.data
 
-    def split(self, image: np.ndarray):
-        """Copy the image to the phases."""
-        self.splitting(image)()
+def splitting(rows: Axis, columns: Axis, images: np.ndarray, phases: np.ndarray) -> Task:
+    """The task that copies images (N, C, H, W), rows contiguous, to phases (M, C · phases, H / s, W / s).
 
-    def merge(self, image: np.ndarray):
-        """Copy the phases to the image."""
-        self.merging(image)()
+    Image n goes to place n mod M.
+    """
+    return _copies(split, rows, columns, images, phases)
 
-    def splitting(self, image: np.ndarray) -> Callable[[], None]:
-        """The call that copies what is in the image's memory then to the phases."""
-        return self._bound(split.call, image)
 
-    def merging(self, image: np.ndarray) -> Callable[[], None]:
-        """The call that copies what is in the phases then to the image's memory."""
-        return self._bound(merge.call, image)
-
-    def _bound(self, program, image) -> Callable[[], None]:
-        places = self.addresses[0], image.ctypes.data, self.addresses[1]
-
-        def run(keep=self):
-            if keep.threads == 1:
-                program(*places, 0, keep.channels)
-            else:
-                spread(lambda _, first, last: program(*places, first, last), keep.channels, keep.threads)
-
-        return run
+def merging(rows: Axis, columns: Axis, images: np.ndarray, phases: np.ndarray) -> Task:
+    """The task that copies images from their phases."""
+    return _copies(merge, rows, columns, images, phases)
 
 
 def plain(image: np.ndarray) -> tuple[Axis, Axis]:

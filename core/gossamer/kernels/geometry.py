@@ -6,11 +6,13 @@ pixels. A stride s > 1 splits the input into s × s planes, its phases, of every
 convolution has stride 1. The gradient to the input walks the same way over the gradient to the output.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from gossamer.errors import InputError
 from gossamer.kernels.layout import LINE, Layout
 
 
@@ -71,6 +73,38 @@ class Axis:
         return max(self.before, self.after, int(self.shift.max()), back)
 
 
+@dataclass(frozen=True)
+class Geometry:
+    """A convolution's weight `shape` (O, I/groups, KH, KW) and its way over images, in numbers for (rows, columns)."""
+
+    shape: tuple[int, int, int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    @property
+    def channels(self) -> int:
+        """The channels of the input."""
+        return self.shape[1] * self.groups
+
+    def axes(self, size: Sequence[int]) -> tuple[Axis, Axis]:
+        """The two directions on an input of `size` (H, W)."""
+        each = zip(size, self.shape[2:], self.stride, self.padding, self.dilation, strict=True)
+        rows, columns = (Axis(*numbers) for numbers in each)
+        return rows, columns
+
+    def output_shape(self, shape: Sequence[int]) -> tuple[int, int, int, int]:
+        """The output's (N, O, OH, OW) for an input of shape (N, I, H, W). Raises InputError where it does not fit."""
+        if len(shape) != 4 or shape[1] != self.channels:
+            raise InputError(f"the input has shape {tuple(shape)}, not (batch, {self.channels}, rows, columns).")
+        rows, columns = (axis.output for axis in self.axes(shape[2:]))
+        if rows < 1 or columns < 1:
+            kernel = "×".join(map(str, self.shape[2:]))
+            raise InputError(f"an input of {shape[2]}×{shape[3]} pixels is too small for a kernel of {kernel}; pad it.")
+        return shape[0], self.shape[0], rows, columns
+
+
 @dataclass(frozen=True, eq=False)
 class Walk:
     """Where a kernel finds its inputs: offsets, in elements, from the output pixel.
@@ -120,15 +154,31 @@ def backward(rows: Axis, columns: Axis, channels: int, pitch: int, channel: int)
     return _walk(rows, columns, (rows.split, columns.split), pitch, channels, channel, inner, 1, lines)
 
 
-def _walk(rows, columns, size, pitch, channels, channel, inner, planes, lines) -> Walk:
+def _walk(
+    rows: Axis,
+    columns: Axis,
+    size: tuple[int, int],
+    pitch: int,
+    channels: int,
+    channel: int,
+    inner: np.ndarray,
+    planes: int,
+    lines: int,
+) -> Walk:
     offset = (np.arange(channels)[:, None, None] * channel + inner).ravel().astype(np.int32)
     reach = np.ptp(rows.shift) * pitch + np.ptp(columns.shift)
     height, width = size
     return Walk(height, width, pitch, offset, channels * channel, int(reach), planes, lines)
 
 
-def split_layout(rows: Axis, columns: Axis, channels: int, pitch: int = 0) -> Layout:
-    """The layout of one image split into its phases, its rows `pitch` apart if that is enough."""
+def phases_walk(rows: Axis, columns: Axis, channels: int, layout: Layout) -> Walk:
+    """The walk of a convolution over `channels` input channels that lie, split into their phases, as `layout` says."""
+    phases = len(rows.phases) * len(columns.phases)
+    return forward(rows, columns, channels, layout.pitch, phases * layout.plane, layout.plane)
+
+
+def split_layout(rows: Axis, columns: Axis, channels: int, pitch: int = 0, images: int = 1) -> Layout:
+    """The layout of images split into their phases, with rows `pitch` apart if that is enough."""
     phases = len(rows.phases) * len(columns.phases)
     wide = max(columns.before, columns.after, pitch - columns.split)
-    return Layout((1, channels * phases, rows.split, columns.split), (max(rows.before, rows.after), wide))
+    return Layout((images, channels * phases, rows.split, columns.split), (max(rows.before, rows.after), wide))

@@ -38,7 +38,7 @@ class Layout:
 
     @property
     def size(self) -> int:
-        """Floats in all."""
+        """Floats in all, with halos and what aligns them."""
         n, c, _, _ = self.shape
         return self.offset + n * c * self.plane + self.offset + SLACK
 
@@ -77,6 +77,23 @@ def aligned(size: int) -> np.ndarray:
     raw = np.zeros(size + LINE, np.float32)
     skip = -raw.ctypes.data % 64 // 4
     return raw[skip : skip + size]
+
+
+class Scratch:
+    """Memory for what is needed during one binding's run only: bindings that never run at the same time may share it.
+
+    It stays in the processor's cache where memory of each binding's own would not.
+    """
+
+    def __init__(self) -> None:
+        self.memory = aligned(0)
+
+    def take(self, *layouts: Layout) -> list[np.ndarray]:
+        """Images of these layouts, side by side, whose content is arbitrary: no halo is zero."""
+        starts = np.cumsum([0, *(-(-layout.size // LINE) * LINE for layout in layouts)]).tolist()
+        if self.memory.size < starts[-1]:
+            self.memory = aligned(starts[-1])
+        return [layout.view(self.memory[start:]) for layout, start in zip(layouts, starts, strict=False)]
 
 
 def allocate(shape: tuple[int, int, int, int], halo: tuple[int, int] = (0, 0)) -> np.ndarray:

@@ -6,9 +6,11 @@ from functools import cached_property
 
 import numpy as np
 
+from gossamer.kernels.geometry import Axis, Geometry
 from gossamer.kernels.target import target
 
-FILL = {8: 0.6, 4: 0.55, 2: 0.75}  # least share of non-zeros for which channels of unlike supports go together
+FILL = {8: 0.6, 4: 0.55, 2: 0.75}
+"""The least share of non-zeros for which channels of unlike supports go together; from `core/benchmarks/tuning.py`."""
 WIDE = 1 << 16  # input positions that an index of a block tells apart
 
 
@@ -78,7 +80,9 @@ class Weights:
         return weights
 
     @classmethod
-    def sourced(cls, source: np.ndarray, count: int, shape, parts: int, bias: np.ndarray | None = None) -> "Weights":
+    def sourced(
+        cls, source: np.ndarray, count: int, shape: tuple[int, int, int], parts: int, bias: np.ndarray | None = None
+    ) -> "Weights":
         """The sections of non-zeros, zero, numbered by `source` (O, I · K), `count` where there is none."""
         mask = source < count
         blocks = cls.fewest(shape)
@@ -93,7 +97,7 @@ class Weights:
         return cls(sections, shape, parts, bias, count, blocks)
 
     @staticmethod
-    def fewest(shape) -> int:
+    def fewest(shape: tuple[int, int, int]) -> int:
         """The fewest blocks whose positions can be told apart."""
         return -(-shape[1] // max(1, WIDE // shape[2]))
 
@@ -121,20 +125,6 @@ class Weights:
             weight[channels, (first[block] + section.positions)[:, None]] = section.values
         return weight.reshape(self.shape)
 
-    def refresh(self, values: np.ndarray):
-        """Take new values of the non-zeros."""
-        for section, holes in zip(self.sections, self.holes, strict=True):
-            if section.in_order:
-                section.values[:, 0] = values[: len(section.source)]
-            elif self.nonzeros:
-                np.take(values, section.source, out=section.values, mode="clip")
-                section.values.ravel()[holes] = 0
-
-    @cached_property
-    def holes(self) -> list[np.ndarray]:
-        """The values of each section that are no non-zeros."""
-        return [np.flatnonzero(section.source.ravel() == self.nonzeros) for section in self.sections]
-
     @property
     def bytes(self) -> int:
         """The memory that they take."""
@@ -149,7 +139,16 @@ class Weights:
         return "unstructured" if size == 1 else f"block({size},1)"
 
 
-def _sorted(shape, parts, blocks, channels, group, position, values, source) -> Section:
+def _sorted(
+    shape: tuple[int, int, int],
+    parts: int,
+    blocks: int,
+    channels: np.ndarray,
+    group: np.ndarray,
+    position: np.ndarray,
+    values: np.ndarray,
+    source: np.ndarray,
+) -> Section:
     """The section of entries sorted by block, group and position."""
     first = first_channels(shape[1], blocks) * shape[2]
     block = np.searchsorted(first, position, side="right") - 1
@@ -191,7 +190,7 @@ def grouped(mask: np.ndarray, parts: int = 1) -> list[np.ndarray]:
     return [np.array(sorted(runs, key=lambda run: run[0]), int) for runs in taken.values() if runs]
 
 
-def _equal(mask, part) -> list[np.ndarray]:
+def _equal(mask: np.ndarray, part: np.ndarray) -> list[np.ndarray]:
     """The channels by part and support, in the order of their first channels."""
     buckets: dict[tuple[int, bytes], list[int]] = {}
     for channel, bits in enumerate(np.packbits(mask, axis=1)):
@@ -199,7 +198,7 @@ def _equal(mask, part) -> list[np.ndarray]:
     return [np.array(channels) for channels in buckets.values()]
 
 
-def _alike(mask, part, left, size, taken) -> list[int]:
+def _alike(mask: np.ndarray, part: np.ndarray, left: np.ndarray, size: int, taken: list[np.ndarray]) -> list[int]:
     """Move runs of `size` channels whose common support is full enough to `taken`; return the others."""
     others, start = [], 0
     while start < len(left):
@@ -213,3 +212,32 @@ def _alike(mask, part, left, size, taken) -> list[int]:
             others.append(int(run[0]))
             start += 1
     return others
+
+
+class Topology:
+    """Where the non-zeros of a layer's weight lie: `positions`, ascending, in row-major order."""
+
+    def __init__(self, positions: np.ndarray, geometry: Geometry):
+        self.positions, self.geometry = positions, geometry
+
+    def source(self) -> np.ndarray:
+        """The number of the non-zero at each place of the weight, one past the last where there is none."""
+        source = np.full(self.geometry.shape, len(self.positions), np.int32)
+        source.reshape(-1)[self.positions] = np.arange(len(self.positions), dtype=np.int32)
+        return source
+
+    def weights(self) -> Weights:
+        """The weights of the forward pass."""
+        outputs, inputs, height, width = self.geometry.shape
+        source = self.source().reshape(outputs, -1)
+        return Weights.sourced(source, len(self.positions), (outputs, inputs, height * width), self.geometry.groups)
+
+    def reverse(self, rows: Axis, columns: Axis) -> Weights:
+        """The packing of the gradient to the input: its phases are the outputs, the forward outputs its inputs."""
+        (outputs, inputs, height, width), groups = self.geometry.shape, self.geometry.groups
+        turned = self.source().reshape(groups, outputs // groups, inputs, height, width).swapaxes(1, 2)
+        phase = rows.phase[:, None] * len(columns.phases) + columns.phase
+        phases = np.arange(len(rows.phases) * len(columns.phases))[:, None, None, None]
+        source = np.where(phase == phases, turned[:, :, None], np.int32(len(self.positions)))
+        source = source.reshape(groups * inputs * len(phases), -1)
+        return Weights.sourced(source, len(self.positions), (len(source), outputs // groups, height * width), groups)

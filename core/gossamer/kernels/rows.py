@@ -1,6 +1,8 @@
-"""The inner loops of a matrix-vector product and of a transposition."""
+"""The inner loops of a matrix-vector product and of a transposition, in registers."""
 
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 from llvmlite import ir
 from numba import types
@@ -9,17 +11,17 @@ from gossamer.kernels.simd import BYTES, INT16, LANES, MASK, VECTOR, Vectors, co
 from gossamer.kernels.tiles import SIZES
 
 POSITIONS = ir.VectorType(INT16, LANES)
-AHEAD = 24  # vectors of entries that are on their way from memory while others are multiplied
+AHEAD = 24  # vectors of entries on their way from memory while others are used; from `core/benchmarks/tuning.py`
 
 
 @intrinsic
-def dot(_, size, x, positions, values, start, stop, sums):
+def dot(_: Any, size: Any, x: Any, positions: Any, values: Any, start: Any, stop: Any, sums: Any) -> Any:
     """Add the products of `size` rows with x to `sums`, whole vectors, over the entries start … stop-1.
 
     An entry is a position in x (uint16) and a value for each row.
     """
 
-    def emit(context, builder, signature, args):
+    def emit(context: Any, builder: Any, signature: Any, args: Sequence[ir.Value]) -> Any:
         size, *rest = args
         after = builder.append_basic_block("after")
         switch = builder.switch(size, after)
@@ -35,12 +37,13 @@ def dot(_, size, x, positions, values, start, stop, sums):
     return types.void(*[types.int64] * 7), emit
 
 
-def _dot(b, rows, x, positions, values, start, stop, sums):
+def _dot(b: Any, rows: int, *operands: ir.Value) -> None:
     """Take LANES entries at a time: their values are `rows` vectors, all rows of one entry before the next."""
+    x, positions, values, start, stop, sums = operands
     v, zero = Vectors(b), ir.Constant(VECTOR, None)
     full = b.sdiv(b.sub(stop, start), const(LANES))
 
-    def add(first, totals, masks, every):
+    def add(first: ir.Value, totals: list[ir.Value], masks: Sequence[ir.Value], every: ir.Value) -> list[ir.Value]:
         inputs = v.gather(x, v.masked(v.at(positions, first, 2), every, POSITIONS), every)
         place, result = v.at(values, first, 4 * rows), []
         for r, total in enumerate(totals):
@@ -50,7 +53,7 @@ def _dot(b, rows, x, positions, values, start, stop, sums):
 
     every = ir.Constant(MASK, [1] * LANES)
 
-    def body(index, totals):
+    def body(index: ir.Value, totals: list[ir.Value]) -> list[ir.Value]:
         first = b.add(start, b.mul(index, const(LANES)))
         for r in range(rows):
             v.prefetch(v.at(v.at(values, first, 4 * rows), AHEAD * rows + r, BYTES))
@@ -74,10 +77,10 @@ def _dot(b, rows, x, positions, values, start, stop, sums):
 
 
 @intrinsic
-def clear(_, sums):
+def clear(_: Any, sums: Any) -> Any:
     """Set the sums of a group to zero."""
 
-    def emit(context, builder, signature, args):
+    def emit(context: Any, builder: Any, signature: Any, args: Sequence[ir.Value]) -> Any:
         v = Vectors(builder)
         for k in range(max(1, max(SIZES) // LANES)):
             v.store(ir.Constant(VECTOR, None), v.at(args[0], k, BYTES))
@@ -87,10 +90,10 @@ def clear(_, sums):
 
 
 @intrinsic
-def square(_, source, pitch, target, target_pitch):
+def square(_: Any, source: Any, pitch: Any, target: Any, target_pitch: Any) -> Any:
     """Transpose LANES × LANES floats; the pitches are bytes from row to row."""
 
-    def emit(context, builder, signature, args):
+    def emit(context: Any, builder: Any, signature: Any, args: Sequence[ir.Value]) -> Any:
         v = Vectors(builder)
         source, pitch, target, target_pitch = args
         rows = [v.load(builder.add(source, builder.mul(const(i), pitch))) for i in range(LANES)]
@@ -99,14 +102,3 @@ def square(_, source, pitch, target, target_pitch):
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 4), emit
-
-
-@intrinsic
-def poke(_, address, value):
-    """Store a float32 at an address."""
-
-    def emit(context, builder, signature, args):
-        Vectors(builder).store(args[1], args[0])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.float32), emit

@@ -4,6 +4,7 @@ import functools
 import importlib.util
 import os
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def target() -> Target:
     return probe(llvm.Target.from_triple(triple).create_target_machine(cpu=name, features=features), name)
 
 
-def probe(machine, name: str) -> Target:
+def probe(machine: Any, name: str) -> Target:
     """The Target of an LLVM target machine."""
     import llvmlite.binding as llvm
 

@@ -1,10 +1,12 @@
 """The kernels' inner loops: tiles of accumulators that stay in registers while a loop runs over non-zeros.
 
-Operands are addresses (int64, in bytes) and counts. A plan is a table of int64 whose columns the constants name; the
-driver in `programs` walks over images and tiles, the code here does one tile.
+Operands are addresses (int64, in bytes) and counts. Plans and section tables are tables of int64 whose columns the
+enumerations name; the loops in `strip_loops` walk over images and tiles, the code here does one tile.
 """
 
+from collections.abc import Sequence
 from enum import IntEnum, auto
+from typing import Any
 
 from llvmlite import ir
 from numba import types
@@ -13,10 +15,19 @@ from gossamer.kernels.simd import BYTES, FLOAT, INT16, INT32, INT64, Vectors, co
 from gossamer.kernels.target import target
 
 SIZES = (8, 4, 2, 1)  # how many output channels may form a group
+WIDEST = 64  # more vectors than a tile has in any processor's registers
 
 
-class Plan(IntEnum):
-    """The columns of a bound convolution's plan; strides are in bytes."""
+class StripPlan(IntEnum):
+    """The columns of a bound convolution's plan; strides are in bytes.
+
+    The plan is all that the machine code sees of a convolution:
+
+        StripPlan ── CHUNKS ──> Chunk, Chunk, …  ── SECTION ──> SectionTable ──> channels, biases, starts, entries
+            │                   (some groups of a section)
+            ├── OFFSETS, FIRST: where the input positions of the entries lie in an image
+            └── X, OUT, RESIDUAL, MASKS: the images, and which of the pixels in a row's pitch are to be stored
+    """
 
     X = 0
     X_IMAGE = auto()
@@ -28,22 +39,38 @@ class Plan(IntEnum):
     RESIDUAL_CHANNEL = auto()
     MASKS = auto()  # one bit for each pixel of a plane: whether it is to be stored
     VECTORS = auto()  # of pixels in a plane
-    TILE = auto()  # vectors in a tile
+    TILE = auto()  # vectors in the widest tile
     TILES = auto()  # in a plane
-    IMAGES = auto()
+    BAND = auto()  # tiles, of one or more images, that are worked on together
+    CHUNK_COUNT = auto()
     BLOCKS = auto()  # of input channels
     OFFSETS = auto()  # int32, in elements: from the output pixel to that of each input position
     FIRST = auto()  # int32, the first position of each block
     PART = auto()  # bytes from the inputs of one part to those of the next
-    CHUNKS = auto()  # a table of three columns: a section's address, its first group and the group after its last
+    CHUNKS = auto()  # a table of `Chunk`
     LOW = auto()  # float32
     HIGH = auto()  # float32
     ACTIVATION = auto()  # as numbered in ACTIVATIONS
     SLOPE = auto()  # float32
+    PARTIAL = auto()  # the first worker's room for the sums of a tile, before the last block
+    PARTIAL_WORKER = auto()
 
 
-class Section(IntEnum):
-    """The columns of a section of a packed weight: groups of `SIZE` output channels each."""
+class Chunk(IntEnum):
+    """The columns of a piece of a section, whose weights stay near while tiles go by."""
+
+    SECTION = 0  # the address of its table
+    BEGIN = auto()  # its first group
+    END = auto()  # the group after its last
+
+
+class SectionTable(IntEnum):
+    """The columns of a `packing.Section` in memory: groups of `SIZE` output channels each.
+
+    Entry k of a group is POSITIONS[k], an input position counted from its block's first, and SIZE floats from
+    VALUES[k · SIZE] on. STARTS[block][group] is the first entry of a group in a block of input channels; a block's
+    entries lie one group after the other, and the blocks one after the other.
+    """
 
     SIZE = 0
     GROUPS = auto()
@@ -56,41 +83,36 @@ class Section(IntEnum):
     VALUES = auto()  # float32, SIZE for each position
 
 
-def _peek(kind, emitted, size: int):
-    @intrinsic
-    def peek(_, address, index):
-        def emit(context, builder, signature, args):
-            vectors = Vectors(builder)
-            return vectors.load(vectors.at(args[0], args[1], size), emitted, 4)
-
-        return kind(types.int64, types.int64), emit
-
-    return peek
-
-
-peek = _peek(types.int64, INT64, 8)
-peek_float = _peek(types.float32, FLOAT, 8)  # in a table of int64
-peek_int32 = _peek(types.int32, INT32, 4)
-float32_at = _peek(types.float32, FLOAT, 4)
-
-
 @intrinsic
-def accumulate(_, plan, section, vectors, x, out, residual, partial, vector, block, begin, end):
+def accumulate(
+    _: Any,
+    plan: Any,
+    section: Any,
+    vectors: Any,
+    x: Any,
+    out: Any,
+    residual: Any,
+    partial: Any,
+    vector: Any,
+    block: Any,
+    begin: Any,
+    end: Any,
+) -> Any:
     """Compute the groups begin … end-1 of a section for `vectors` vectors of pixels, from vector `vector` on.
 
     x, out and residual are the addresses of that first pixel in channel 0. Before the last block of input channels the
     sums go to `partial` (TILE vectors for each channel); the last adds the residual, clamps and stores them.
     """
 
-    def emit(context, builder, signature, args):
-        size = Vectors(builder).load(Vectors(builder).at(args[1], Section.SIZE, 8), INT64, 8)
+    def emit(context: Any, builder: Any, signature: Any, args: Sequence[ir.Value]) -> Any:
+        size = Vectors(builder).load(Vectors(builder).at(args[1], SectionTable.SIZE, 8), INT64, 8)
         after = builder.append_basic_block("after")
-        key = builder.add(builder.mul(size, const(64)), args[2])
+        key = builder.add(builder.mul(size, const(WIDEST)), args[2])
         switch = builder.switch(key, after)
         for channels in SIZES:
             for count in range(1, target().vectors(channels) + 1):
                 case = builder.append_basic_block(f"tile{channels}x{count}")
-                switch.add_case(const(channels * 64 + count), case)
+                switch.add_case(const(channels * WIDEST + count), case)
                 builder.position_at_end(case)
                 _Tile(builder, channels, count, *args).emit()
                 builder.branch(after)
@@ -103,42 +125,41 @@ def accumulate(_, plan, section, vectors, x, out, residual, partial, vector, blo
 class _Tile:
     """The code for groups of `channels` channels and `count` vectors of pixels."""
 
-    def __init__(
-        self, builder, channels, count, plan, section, _, x, out, residual, partial, vector, block, begin, end
-    ):
+    def __init__(self, builder: Any, channels: int, count: int, *operands: ir.Value):
+        plan, section, _, x, out, residual, partial, vector, block, begin, end = operands
         self.v, self.b = Vectors(builder), builder
         self.channels, self.count = channels, count
         self.plan, self.section = plan, section
         self.x, self.out, self.residual, self.partial, self.vector = x, out, residual, partial, vector
         self.block, self.begin, self.end = block, begin, end
 
-    def column(self, table, index, kind: ir.Type = INT64):
+    def column(self, table: ir.Value, index: int, kind: ir.Type = INT64) -> ir.Value:
         return self.v.load(self.v.at(table, int(index), 8), kind, 8)
 
-    def integer(self, table, index):
+    def integer(self, table: ir.Value, index: ir.Value) -> ir.Value:
         return self.b.sext(self.v.load(self.v.at(table, index, 4), INT32), INT64)
 
-    def emit(self):
+    def emit(self) -> None:
         """The loop over groups."""
         b, v = self.b, self.v
-        self.lanes, self.bias, self.parts, self.positions, self.values = (
-            self.column(self.section, c)
-            for c in (Section.LANES, Section.BIAS, Section.PARTS, Section.POSITIONS, Section.VALUES)
-        )
-        row = b.add(self.column(self.section, Section.GROUPS), const(1))
-        self.starts = v.at(self.column(self.section, Section.STARTS), b.mul(self.block, row), 4)
-        first = self.integer(self.column(self.plan, Plan.FIRST), self.block)
-        self.offsets = v.at(self.column(self.plan, Plan.OFFSETS), first, 4)
-        self.apart_parts = self.column(self.plan, Plan.PART)
-        self.apart = b.mul(self.column(self.plan, Plan.TILE), const(BYTES))
-        position = self.column(self.section, Section.POSITION)
+        columns = (SectionTable.LANES, SectionTable.BIAS, SectionTable.PARTS)
+        self.lanes, self.bias, self.parts = (self.column(self.section, column) for column in columns)
+        self.positions = self.column(self.section, SectionTable.POSITIONS)
+        self.values = self.column(self.section, SectionTable.VALUES)
+        row = b.add(self.column(self.section, SectionTable.GROUPS), const(1))
+        self.starts = v.at(self.column(self.section, SectionTable.STARTS), b.mul(self.block, row), 4)
+        first = self.integer(self.column(self.plan, StripPlan.FIRST), self.block)
+        self.offsets = v.at(self.column(self.plan, StripPlan.OFFSETS), first, 4)
+        self.apart_parts = self.column(self.plan, StripPlan.PART)
+        self.apart = b.mul(self.column(self.plan, StripPlan.TILE), const(BYTES))
+        position = self.column(self.section, SectionTable.POSITION)
         self.partial = b.add(self.partial, b.mul(position, self.apart))
         self.first = b.icmp_signed("==", self.block, const(0))
         following = b.add(self.block, const(1))
-        self.last = b.icmp_signed("==", following, self.column(self.plan, Plan.BLOCKS))
+        self.last = b.icmp_signed("==", following, self.column(self.plan, StripPlan.BLOCKS))
         v.loop(self.begin, self.end, [], self.group)
 
-    def group(self, g, _):
+    def group(self, g: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
         """One group: start from the bias or the partial sums, add the products, store."""
         b, v = self.b, self.v
         position = b.mul(g, const(self.channels))
@@ -150,26 +171,26 @@ class _Tile:
         v.either(self.last, lambda: self.finish(position, sums), lambda: self.keep(partial, sums))
         return []
 
-    def biases(self, position):
+    def biases(self, position: ir.Value) -> list[ir.Value]:
         """Every channel's bias in all its vectors."""
         address = self.v.at(self.bias, position, 4)
         biases = [self.v.splat(self.v.load(self.v.at(address, c, 4), FLOAT)) for c in range(self.channels)]
         return [bias for bias in biases for _ in range(self.count)]
 
-    def places(self, partial):
+    def places(self, partial: ir.Value) -> list[ir.Value]:
         """The addresses of the partial sums."""
         channels = [self.b.add(partial, self.b.mul(const(c), self.apart)) for c in range(self.channels)]
         return [self.v.at(channel, k, BYTES) for channel in channels for k in range(self.count)]
 
-    def partials(self, partial):
+    def partials(self, partial: ir.Value) -> list[ir.Value]:
         return [self.v.load(place) for place in self.places(partial)]
 
-    def keep(self, partial, sums):
+    def keep(self, partial: ir.Value, sums: Sequence[ir.Value]) -> list[ir.Value]:
         for place, value in zip(self.places(partial), sums, strict=True):
             self.v.store(value, place)
         return []
 
-    def product(self, k, sums):
+    def product(self, k: ir.Value, sums: Sequence[ir.Value]) -> list[ir.Value]:
         """Add one entry: a position, and a value for each channel."""
         b, v = self.b, self.v
         position = b.zext(v.load(v.at(self.positions, k, 2), INT16, 2), INT64)
@@ -182,28 +203,28 @@ class _Tile:
             result += [v.fma(weight, inputs[i], sums[c * self.count + i]) for i in range(self.count)]
         return result
 
-    def finish(self, position, sums):
+    def finish(self, position: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
         """Add the residual, clamp and store."""
         b, v = self.b, self.v
         lane = [self.integer(self.lanes, b.add(position, const(c))) for c in range(self.channels)]
-        table = self.column(self.plan, Plan.MASKS)
+        table = self.column(self.plan, StripPlan.MASKS)
         masks = [v.bits(table, b.add(self.vector, const(i))) for i in range(self.count)]
 
-        def add():
+        def add() -> list[ir.Value]:
             result = []
             for c in range(self.channels):
-                start = b.add(self.residual, b.mul(lane[c], self.column(self.plan, Plan.RESIDUAL_CHANNEL)))
+                start = b.add(self.residual, b.mul(lane[c], self.column(self.plan, StripPlan.RESIDUAL_CHANNEL)))
                 for i in range(self.count):
                     other = v.masked(v.at(start, i, BYTES), masks[i])
                     result.append(b.fadd(sums[c * self.count + i], other))
             return result
 
         sums = v.either(b.icmp_signed("!=", self.residual, const(0)), add, lambda: sums)
-        low, high = self.column(self.plan, Plan.LOW, FLOAT), self.column(self.plan, Plan.HIGH, FLOAT)
+        low, high = self.column(self.plan, StripPlan.LOW, FLOAT), self.column(self.plan, StripPlan.HIGH, FLOAT)
         bounded = b.fcmp_ordered(">", low, ir.Constant(FLOAT, -float("inf")))
         sums = v.either(bounded, lambda: [v.clamp(value, v.splat(low), v.splat(high)) for value in sums], lambda: sums)
         for c in range(self.channels):
-            start = b.add(self.out, b.mul(lane[c], self.column(self.plan, Plan.OUT_CHANNEL)))
+            start = b.add(self.out, b.mul(lane[c], self.column(self.plan, StripPlan.OUT_CHANNEL)))
             for i in range(self.count):
                 v.store(sums[c * self.count + i], v.at(start, i, BYTES), masks[i])
         return []

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gossamer.nn.activations import BatchTopK as BatchTopK
+    from gossamer.nn.activations import Gated as Gated
     from gossamer.nn.activations import JumpReLU as JumpReLU
     from gossamer.nn.activations import TopK as TopK
     from gossamer.nn.autoencoder import SparseAutoencoder as SparseAutoencoder
@@ -12,10 +13,19 @@ if TYPE_CHECKING:
     from gossamer.nn.branches import Branches as Branches
     from gossamer.nn.conv import SparseConv1d as SparseConv1d
     from gossamer.nn.conv import SparseConv2d as SparseConv2d
+    from gossamer.nn.convert import convert as convert
+    from gossamer.nn.dead import DeadCodes as DeadCodes
     from gossamer.nn.linear import SparseLinear as SparseLinear
+    from gossamer.nn.objectives import KL as KL
+    from gossamer.nn.objectives import L0 as L0
+    from gossamer.nn.objectives import L1 as L1
+    from gossamer.nn.objectives import GatedLoss as GatedLoss
+    from gossamer.nn.objectives import Matryoshka as Matryoshka
+    from gossamer.nn.objectives import Squared as Squared
 
 _HOMES = {
     "BatchTopK": "activations",
+    "Gated": "activations",
     "JumpReLU": "activations",
     "TopK": "activations",
     "SparseAutoencoder": "autoencoder",
@@ -23,7 +33,15 @@ _HOMES = {
     "Branches": "branches",
     "SparseConv1d": "conv",
     "SparseConv2d": "conv",
+    "DeadCodes": "dead",
     "SparseLinear": "linear",
+    "convert": "convert",
+    "GatedLoss": "objectives",
+    "KL": "objectives",
+    "L0": "objectives",
+    "L1": "objectives",
+    "Matryoshka": "objectives",
+    "Squared": "objectives",
 }
 __all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gossamer.errors import InputError
+from gossamer.errors import of_type, positive, whole, within
+from gossamer.nn.operators import top_k
 
 
 class TopK(nn.Module):
@@ -16,19 +17,15 @@ class TopK(nn.Module):
 
     def __init__(self, k: int) -> None:
         super().__init__()
-        if k < 1:
-            raise InputError(f"k is {k}; at least one code must stay.")
+        whole(1, k=k)
         self.k = k
 
     def forward(self, x: Tensor) -> Tensor:
         """ReLU(x) where x is among the k largest of its row, else 0."""
-        if self.k >= x.shape[-1]:
-            return x.relu()
-        values, indices = x.topk(self.k, dim=-1, sorted=False)
-        return torch.zeros_like(x).scatter(-1, indices, values.relu())
+        return x.relu() if self.k >= x.shape[-1] else top_k(x, self.k)
 
     def extra_repr(self) -> str:
-        """The k."""
+        """How many codes stay."""
         return f"k={self.k}"
 
 
@@ -43,8 +40,9 @@ class BatchTopK(nn.Module):
 
     def __init__(self, k: int, momentum: float = 0.01) -> None:
         super().__init__()
-        if k < 1:
-            raise InputError(f"k is {k}; at least one code must stay.")
+        whole(1, k=k)
+        of_type((int, float), "a number", momentum=momentum)
+        within(0, 1, momentum=momentum)
         self.k, self.momentum = k, momentum
         self.register_buffer("threshold", torch.tensor(-1.0))  # negative until the first batch in training
 
@@ -62,7 +60,7 @@ class BatchTopK(nn.Module):
         return torch.zeros_like(positive).flatten().scatter(0, indices, values).reshape(x.shape)
 
     def extra_repr(self) -> str:
-        """The k."""
+        """How many codes of a row stay in the mean."""
         return f"k={self.k}"
 
 
@@ -92,8 +90,9 @@ class JumpReLU(nn.Module):
 
     def __init__(self, codes: int, threshold: float = 0.001, bandwidth: float = 0.001) -> None:
         super().__init__()
-        if threshold <= 0 or bandwidth <= 0:
-            raise InputError(f"threshold is {threshold} and bandwidth is {bandwidth}; both must be positive.")
+        whole(1, codes=codes)
+        of_type((int, float), "a number", threshold=threshold, bandwidth=bandwidth)
+        positive(threshold=threshold, bandwidth=bandwidth)
         self.bandwidth = bandwidth
         self.log_threshold = nn.Parameter(torch.full((codes,), threshold).log())
 
@@ -102,3 +101,42 @@ class JumpReLU(nn.Module):
         result = _Jump.apply(x.relu(), self.log_threshold.exp(), self.bandwidth)
         assert isinstance(result, Tensor)
         return result
+
+    def active(self, x: Tensor) -> Tensor:
+        """How many codes of each row are active, (…,), with the same straight-through gradient for θ."""
+        result = _Step.apply(x.relu(), self.log_threshold.exp(), self.bandwidth)
+        assert isinstance(result, Tensor)
+        return result.sum(-1)
+
+
+class _Step(torch.autograd.Function):
+    """H(x − θ), whose gradient for θ is that of a rectangular window of width ε."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
+        ctx.save_for_backward(x, threshold)
+        ctx.bandwidth = bandwidth
+        return (x > threshold).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None]:
+        x, threshold = ctx.saved_tensors
+        window = ((x - threshold).abs() < ctx.bandwidth / 2).to(x.dtype)
+        return None, (-window * gradients[0] / ctx.bandwidth).flatten(0, -2).sum(0), None
+
+
+class Gated(nn.Module):
+    """[x > 0] · ReLU(e^r x + b): whether a code is active and how much are told apart (Rajamanoharan et al. 2024a).
+
+    Shapes (…, codes) → (…, codes); r and b (codes,) start at zero, where it is a ReLU. The gate's own gradient comes
+    from the loss of `gossamer.nn.objectives.GatedLoss`.
+    """
+
+    def __init__(self, codes: int) -> None:
+        super().__init__()
+        whole(1, codes=codes)
+        self.log_scale, self.shift = nn.Parameter(torch.zeros(codes)), nn.Parameter(torch.zeros(codes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The magnitudes where the gate is open."""
+        return (x > 0) * (x * self.log_scale.exp() + self.shift).relu()

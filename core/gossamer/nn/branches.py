@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from gossamer.errors import InputError
+from gossamer.errors import InputError, of_type
 
 
 class Branches(nn.Module):
@@ -17,12 +17,23 @@ class Branches(nn.Module):
 
     def __init__(self, paths: Sequence[nn.Module], inputs: Sequence[Sequence[int]] | None = None) -> None:
         super().__init__()
+        of_type((list, tuple, nn.ModuleList, nn.Sequential), "a list of modules", paths=paths)
+        paths = list(paths)
+        for path in paths:
+            of_type(nn.Module, "a module", **{"one of paths": path})
+        of_type((Sequence, type(None)), "a list of channel indices a path", inputs=inputs)
         if inputs is not None and len(inputs) != len(paths):
             raise InputError(f"inputs wires {len(inputs)} paths, but there are {len(paths)}; give one list a path.")
         self.paths = nn.ModuleList(paths)
         self.wired = inputs is not None
         for number, channels in enumerate(inputs or ()):
-            self.register_buffer(f"inputs_{number}", torch.as_tensor(channels, dtype=torch.long))
+            try:
+                wired = torch.as_tensor(channels, dtype=torch.long)
+            except (TypeError, ValueError, RuntimeError):
+                wired = torch.empty(0, 0)
+            if wired.dim() != 1:
+                raise InputError(f"inputs wires path {number} to {channels!r:.60}; give it a list of channel indices.")
+            self.register_buffer(f"inputs_{number}", wired)
 
     def forward(self, x: Tensor) -> Tensor:
         """The outputs of all paths, side by side."""

@@ -1,5 +1,6 @@
 """Convolutions that store their non-zeros alone."""
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import grad
 
 from gossamer.errors import InputError
-from gossamer.kernels import ops
+from gossamer.nn import operators
 from gossamer.nn.storage import SparseWeight, watch
 
 
@@ -22,17 +23,17 @@ class _SparseConvolution(SparseWeight):
         mask: Tensor | None = None,
         bias: Tensor | None = None,
         *,
-        stride,
-        padding,
-        dilation,
-        groups,
-    ):
+        stride: Sequence[int],
+        padding: Sequence[int],
+        dilation: Sequence[int],
+        groups: int,
+    ) -> None:
         super().__init__(weight, mask, bias)
         self.stride, self.padding, self.dilation, self.groups = tuple(stride), tuple(padding), tuple(dilation), groups
         self.out_channels, self.in_channels, self.kernel_size = self.shape[0], self.shape[1] * groups, self.shape[2:]
 
     @classmethod
-    def from_dense(cls, layer, mask: Tensor | None = None) -> Self:
+    def from_dense(cls, layer: Any, mask: Tensor | None = None) -> Self:
         """The layer's copy that keeps its weights where `mask` is true, or where they are not zero."""
         if not isinstance(layer, cls.dense):
             kind = type(layer).__name__
@@ -50,8 +51,8 @@ class _SparseConvolution(SparseWeight):
         geometry = {"stride": layer.stride, "padding": padding, "dilation": layer.dilation, "groups": layer.groups}
         return cls(layer.weight, mask, layer.bias, **geometry).train(layer.training)
 
-    def to_dense(self):
-        """A dense copy."""
+    def to_dense(self) -> nn.Conv1d | nn.Conv2d:
+        """A dense layer with the same weights, zeros where none is stored."""
         layer = self.dense(
             self.in_channels,
             self.out_channels,
@@ -76,7 +77,7 @@ class _SparseConvolution(SparseWeight):
         padding = [*(0 for _ in flat), *self.padding]
         shape = [*self.shape[:2], *flat, *self.kernel_size]
         geometry = [*flat, *self.stride], padding, [*flat, *self.dilation], self.groups
-        return ops.convolution(x, self.values, self.positions, self.bias, shape, *geometry)
+        return operators.convolution(x, self.values, self.positions, self.bias, shape, *geometry)
 
 
 class SparseConv2d(_SparseConvolution):

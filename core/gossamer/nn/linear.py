@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from gossamer.errors import InputError
-from gossamer.kernels import ops
+from gossamer.nn import operators
 from gossamer.nn.storage import SparseWeight, watch
 
 
@@ -15,7 +15,7 @@ class SparseLinear(SparseWeight):
     and backward (Nikdan et al. 2023, SparseProp, showed that it pays); other types and devices in PyTorch's dense ones.
     """
 
-    def __init__(self, weight: Tensor, mask: Tensor | None = None, bias: Tensor | None = None):
+    def __init__(self, weight: Tensor, mask: Tensor | None = None, bias: Tensor | None = None) -> None:
         super().__init__(weight, mask, bias)
         self.out_features, self.in_features = self.shape
 
@@ -27,7 +27,7 @@ class SparseLinear(SparseWeight):
         return cls(layer.weight, mask, layer.bias).train(layer.training)
 
     def to_dense(self) -> nn.Linear:
-        """A dense copy."""
+        """A dense layer with the same weights, zeros where none is stored."""
         options = {"dtype": self.values.dtype, "device": self.values.device}
         layer = nn.Linear(self.in_features, self.out_features, self.bias is not None, **options)
         with torch.no_grad():
@@ -40,7 +40,7 @@ class SparseLinear(SparseWeight):
         """(…, in_features) to (…, out_features)."""
         if x.shape[-1] != self.in_features:
             raise InputError(f"the input has {x.shape[-1]} features, but the layer takes {self.in_features}.")
-        y = ops.linear(x, self.values, self.positions, self.bias, self.out_features)
+        y = operators.linear(x, self.values, self.positions, self.bias, self.out_features)
         if self.wants_dense_grad:
             watch(self, x, y)
         return y

@@ -1,12 +1,14 @@
 """What the sparse layers share: a weight kept as the values and the positions of its non-zeros."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gossamer.errors import InputError
-from gossamer.kernels.ops import dense, structures
+from gossamer.errors import InputError, of_type
+from gossamer.nn.operators import dense
+from gossamer.nn.structures import structures
 
 
 class SparseWeight(nn.Module):
@@ -21,8 +23,14 @@ class SparseWeight(nn.Module):
     positions: Tensor
     bias: nn.Parameter | None
 
-    def __init__(self, weight: Tensor, mask: Tensor | None, bias: Tensor | None):
+    def __init__(self, weight: Tensor, mask: Tensor | None, bias: Tensor | None) -> None:
         super().__init__()
+        kind = type(self).__name__
+        of_type(Tensor, f"a dense weight; {kind}.from_dense(layer) makes one of a layer", weight=weight)
+        of_type((Tensor, type(None)), "a boolean tensor of the weight's shape", mask=mask)
+        of_type((Tensor, type(None)), "a tensor of one number an output", bias=bias)
+        if weight.dim() < 2:
+            raise InputError(f"weight has shape {tuple(weight.shape)}; a weight has outputs and inputs.")
         mask = weight != 0 if mask is None else mask.bool()
         if mask.shape != weight.shape:
             raise InputError(f"the mask has shape {tuple(mask.shape)}, but the weight has {tuple(weight.shape)}.")
@@ -78,6 +86,7 @@ class SparseWeight(nn.Module):
         return source
 
     def _indices(self, which: Tensor, name: str) -> Tensor:
+        of_type(Tensor, "a boolean tensor of the weight's shape, or indices", **{name: which})
         if which.dtype == torch.bool:
             if which.shape != self.shape:
                 raise InputError(f"{name} has shape {tuple(which.shape)}, but the weight has {self.shape}.")
@@ -92,8 +101,15 @@ class SparseWeight(nn.Module):
         raise NotImplementedError
 
     def _load_from_state_dict(
-        self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-    ):
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
         """Take the number of non-zeros, too, from the saved state; take nothing where it makes no sense."""
         saved, values = state_dict.get(prefix + "positions"), state_dict.get(prefix + "values")
         wrong = self._mistake(saved, values)
@@ -131,11 +147,11 @@ def moved(tensor: Tensor, source: Tensor) -> Tensor:
     return torch.where(source >= 0, tensor[source.clamp(min=0)], tensor.new_zeros(()))
 
 
-def _watch(layer: SparseWeight, x: Tensor, y: Tensor):
+def _watch(layer: SparseWeight, x: Tensor, y: Tensor) -> None:
     """Add to a layer's dense gradient when y's gradient arrives."""
     x = x.detach()
 
-    def add(gradient):
+    def add(gradient: Tensor) -> None:
         whole = layer.dense_gradient(x, gradient.detach())
         layer.dense_grad = whole if layer.dense_grad is None else layer.dense_grad + whole
 

@@ -1,0 +1,149 @@
+"""What more threads give: kernels, whole networks and training steps on 1 … N threads, in one process.
+
+    python core/benchmarks/threads.py [--threads 2] [--only steps|networks|training] [--batch 1 16]
+
+`steps` measures programs of a hundred equal steps: what a step costs beside its share of the work. `networks` are
+ResNet-50 over both patterns at 90%, `training` is a whole step (forward, backward, SGD) of a ResNet-18 for images of
+32×32, batch 32, whose convolutions but the first are `SparseConv2d` of uniform sparsity, beside the dense one in both
+memory formats.
+Between calls the process sleeps, since threads of other runtimes, and torch's own, spin for a while after their work.
+`--spins` and `--pieces` try other values of `tasks.SPINS` and `tasks.PIECES`.
+"""
+
+import argparse
+import functools
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from layers import machine
+from networks import PATTERNS, network
+from torch import nn
+
+from gossamer import engine, kernels
+from gossamer.kernels import tasks
+from gossamer.nn import SparseConv2d
+
+REST = 0.03  # seconds in which other threads stop to spin
+
+
+def median(call: Callable[[], object], repeats: int, rest: float = REST) -> float:
+    """The median milliseconds of a call."""
+    times = []
+    for _ in range(repeats):
+        time.sleep(rest)
+        call()  # threads wake, and caches fill
+        for _ in range(3):
+            start = time.perf_counter()
+            call()
+            times.append(1000 * (time.perf_counter() - start))
+    return statistics.median(times)
+
+
+def steps(threads: list[int], repeats: int) -> None:
+    """Print the microseconds of a step."""
+    rng = np.random.default_rng(0)
+    print("| step on one thread, µs | " + " | ".join(f"{n} threads" for n in threads[1:]) + " |")
+    print("|---|" + "---|" * (len(threads) - 1))
+    for channels in (8, 32, 128):
+        weight = rng.standard_normal((channels, 64, 3, 3), np.float32)
+        conv = kernels.conv2d(weight, rng.random(weight.shape) < 0.1, padding=1, size=(28, 28))
+        x = kernels.allocate((1, 64, 28, 28), conv.halo)
+        x[...] = rng.standard_normal(x.shape)
+        out = kernels.allocate(conv.output_shape(x.shape), conv.halo)
+        found = []
+        for count in threads:
+            one: tasks.Program = conv.bind(x, out, threads=count)  # pyright: ignore[reportAssignmentType]
+            found.append(10 * median(tasks.Program(one.tasks * 100, count), repeats, 0))
+        ratios = [
+            f"{found[0] / t:.2f}× ({t - found[0] / n:+.1f} µs)" for n, t in zip(threads[1:], found[1:], strict=True)
+        ]
+        print(f"| {found[0]:.1f} | " + " | ".join(ratios) + " |", flush=True)
+
+
+def networks(threads: list[int], batches: list[int], repeats: int) -> None:
+    """Print the milliseconds of ResNet-50."""
+    for pattern in PATTERNS:
+        model = network("resnet50", PATTERNS[pattern], 0.9)
+        x = torch.randn(max(batches), 3, 224, 224, generator=torch.Generator().manual_seed(1))
+        torch.set_num_threads(1)
+        compiled = engine.compile(model, x[:1])
+        for batch in batches:
+            table(f"ResNet-50, {pattern}, batch {batch}", functools.partial(compiled, x[:batch]), threads, repeats)
+
+
+def table(name: str, call: Callable[[], object], threads: list[int], repeats: int) -> None:
+    """Print a row: milliseconds by threads, and the ratio to one."""
+    found = []
+    for count in threads:
+        torch.set_num_threads(count)
+        found.append(median(call, repeats))
+    cells = [f"{found[0]:.1f}", *(f"{t:.1f} ({found[0] / t:.2f}×)" for t in found[1:])]
+    print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+
+
+def training(threads: list[int], repeats: int) -> None:
+    """Print the milliseconds of a training step."""
+    import torchvision
+
+    x, labels = torch.randn(32, 3, 32, 32), torch.randint(10, (32,))
+    for name, sparsity in (("dense", None), ("dense, channels last", None), ("90%", 0.9), ("95%", 0.95), ("99%", 0.99)):
+        torch.manual_seed(0)
+        model: nn.Module = torchvision.models.resnet18(num_classes=10)
+        model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+        model.register_module("maxpool", nn.Identity())
+        if sparsity is not None:
+            sparse(model, sparsity)
+        images = x.contiguous(memory_format=torch.channels_last) if "last" in name else x
+        if "last" in name:
+            model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+
+        def step(model=model, optimizer=optimizer, images=images) -> None:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(images), labels).backward()
+            optimizer.step()
+
+        table(f"ResNet-18 training step, {name}", step, threads, repeats)
+
+
+def sparse(model: nn.Module, sparsity: float) -> None:
+    """Store all convolutions but the first sparsely, with random masks of uniform sparsity."""
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.Conv2d) and child.in_channels > 3:
+                mask = torch.rand_like(child.weight) >= sparsity
+                setattr(module, name, SparseConv2d.from_dense(child, mask))
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="the most threads")
+    parser.add_argument("--only", choices=("steps", "networks", "training"))
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 16])
+    parser.add_argument("--repeats", type=int, default=8, help="turns of three timed calls each")
+    parser.add_argument("--spins", type=int, help="another value of team.SPINS")
+    parser.add_argument("--pieces", type=int, help="another value of tasks.PIECES")
+    options = parser.parse_args()
+    if options.spins is not None:
+        tasks.SPINS = options.spins
+    if options.pieces is not None:
+        tasks.PIECES = options.pieces
+    threads = [2**k for k in range(options.threads.bit_length()) if 2**k <= options.threads]
+    print(machine())
+    if options.only in (None, "steps"):
+        steps(threads, options.repeats)
+    if options.only is None or options.only != "steps":
+        print("\n| | " + " | ".join(f"{n} threads, ms" for n in threads) + " |\n|---|" + "---|" * len(threads))
+    if options.only in (None, "networks"):
+        with torch.no_grad():
+            networks(threads, options.batch, options.repeats)
+    if options.only in (None, "training"):
+        training(threads, options.repeats)
+
+
+if __name__ == "__main__":
+    main()

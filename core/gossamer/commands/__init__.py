@@ -1,0 +1,1 @@
+"""The core's commands, a module each: `Options`, which tyro reads, and `main(options)`."""

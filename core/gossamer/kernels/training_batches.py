@@ -1,0 +1,296 @@
+"""Batches in training, on their way through a sparse layer and back: their scratch memory, tasks and programs.
+
+New values go to the packed weights, then every thread takes images (or rows, for a matrix) through the layer in scratch
+memory of its own. Gradients to the values are summed in SLOTS slots, each of images in their order, so that results are
+the same for every number of threads.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+import numpy as np
+
+from gossamer.kernels import training_loops
+from gossamer.kernels.copies import CopyTable, merging, plain, splitting
+from gossamer.kernels.geometry import Axis, Geometry, Walk, backward, phases_walk
+from gossamer.kernels.layout import Layout, aligned
+from gossamer.kernels.linear_layer import ROWS
+from gossamer.kernels.packing import Topology, Weights
+from gossamer.kernels.product_loops import Transposition
+from gossamer.kernels.products import transposing
+from gossamer.kernels.simd import LANES
+from gossamer.kernels.strips import Strips, blocked, bound_sections
+from gossamer.kernels.tasks import Program, Task, in_turn
+from gossamer.kernels.tiles import SectionTable
+from gossamer.kernels.training_loops import Gather, Inner, Slots
+
+SLOTS = 8  # sums of gradients that threads can work on at the same time
+RUN = 1024  # values that a thread takes at a time
+
+
+class Scratch:
+    """A worker's memory for one image on its way: its phases, its output, and the gradients to both."""
+
+    def __init__(self, geometry: Geometry, size: Sequence[int]):
+        rows, columns = self.rows, self.columns = geometry.axes(size)
+        self.geometry, self.phases = geometry, len(rows.phases) * len(columns.phases)
+        pitch = max(columns.split, columns.output) + columns.halo
+        if rows.size == 1:
+            pitch = -(-pitch // LANES) * LANES
+        self.inner_layout = Layout(
+            (1, geometry.channels * self.phases, rows.split, columns.split), (rows.halo, pitch - columns.split)
+        )
+        self.outer_layout = Layout(
+            (1, geometry.shape[0], rows.output, columns.output),
+            (rows.halo + max(0, rows.split - rows.output), pitch - columns.output),
+        )
+        self.x, self.y = (layout.view(aligned(layout.size)) for layout in (self.inner_layout, self.outer_layout))
+
+    @cached_property
+    def gradient(self) -> np.ndarray:
+        """The gradient to x, in x's own memory unless it would fill the room that phases of unlike sizes leave zero."""
+        if self.rows.stride == self.columns.stride == 1:
+            return self.x
+        return self.inner_layout.view(aligned(self.inner_layout.size))
+
+    @cached_property
+    def forward_walk(self) -> Walk:
+        """The walk over the phases."""
+        return phases_walk(self.rows, self.columns, self.geometry.shape[1], self.inner_layout)
+
+    @cached_property
+    def backward_walk(self) -> Walk:
+        """The walk over the gradient to the output."""
+        outputs, layout = self.geometry.shape[0] // self.geometry.groups, self.outer_layout
+        return backward(self.rows, self.columns, outputs, layout.pitch, layout.plane)
+
+
+class Packed:
+    """Weights of a pass with the tables of their sections, and the tasks that bring new values to them."""
+
+    def __init__(self, weights: Weights):
+        self.weights, self.sections = weights, bound_sections(weights)
+        self.gathers: list[Task] = []
+        self.places: list[tuple[np.ndarray, int]] = []  # where the address of the values goes
+        for section, bound in zip(weights.sections, self.sections, strict=True):
+            if section.in_order:  # read where they are
+                self.places.append((bound.table, SectionTable.VALUES))
+                continue
+            table = np.zeros(len(Gather), np.int64)
+            table[Gather.SOURCE], table[Gather.TARGET] = section.source.ctypes.data, section.values.ctypes.data
+            table[Gather.COUNT], table[Gather.RUN], table[Gather.SIZE] = weights.nonzeros, RUN, section.source.size
+            self.places.append((table, Gather.VALUES))
+            self.gathers.append(Task(training_loops.gather, table, -(-section.source.size // RUN), keep=section))
+
+    def set_bias(self, bias: np.ndarray | None) -> None:
+        """Take new biases, zeros if None."""
+        for section, bound in zip(self.weights.sections, self.sections, strict=True):
+            bound.bias[...] = 0 if bias is None else bias[section.channels]
+
+
+Series = list[tuple[Task, int]]
+
+
+class Batch:
+    """A batch on its way through a layer and back: each worker's scratch memory, and the programs.
+
+    Where there are fewer images than threads, the threads work together on one image after the other.
+    """
+
+    def __init__(self, topology: Topology, x: np.ndarray, y: np.ndarray, threads: int):
+        self.topology, self.key, self.threads = topology, (x.shape, threads), threads
+        self.x, self.y = _like(x), _like(y)
+        self.images, size = self.split(x)
+        self.is_shared = self.images < threads
+        workers = 1 if self.is_shared else threads
+        self.scratches = [Scratch(topology.geometry, size) for _ in range(workers)]
+        self.per_slot = -(-self.images // SLOTS)
+        self.slots = -(-self.images // self.per_slot)
+        self.places: dict[str, list[tuple[np.ndarray, int]]] = {}
+        self.programs: dict[tuple[bool, bool], Program] = {}
+
+    def split(self, x: np.ndarray) -> tuple[int, tuple[int, int]]:
+        """How many images x is, and their (rows, columns)."""
+        raise NotImplementedError
+
+    def enter(self, scratch: Scratch, name: str) -> tuple[Task, int]:
+        """The task that copies "x" or the gradient to the output, "y", to scratch memory, and an image's items."""
+        raise NotImplementedError
+
+    def leave(self, scratch: Scratch, name: str) -> tuple[Task, int]:
+        """The task that copies the output, "y", or the gradient to the input, "to_x", from scratch memory."""
+        raise NotImplementedError
+
+    def place(self, name: str, table: np.ndarray, column: int) -> None:
+        """Have the address of what is called `name` written to a table's column before each run."""
+        self.places.setdefault(name, []).append((table, column))
+
+    def run(self, program: Program, **arrays: np.ndarray | None) -> None:
+        """Run a program on these arrays."""
+        for name, array in arrays.items():
+            if array is not None:
+                address = array.ctypes.data
+                for table, column in self.places.get(name, ()):
+                    table[column] = address
+        program()
+
+    @cached_property
+    def forward_weights(self) -> Packed:
+        """The weights of the forward pass."""
+        return self._packed(self.topology.weights(), self.scratches[0].forward_walk)
+
+    @cached_property
+    def backward_weights(self) -> Packed:
+        """The weights of the gradient to the input."""
+        first = self.scratches[0]
+        return self._packed(self.topology.reverse(first.rows, first.columns), first.backward_walk)
+
+    def _packed(self, weights: Weights, walk: Walk) -> Packed:
+        packed = Packed(blocked(weights, walk))
+        for table, column in packed.places:
+            self.place("values", table, column)
+        return packed
+
+    def _strips(self, packed: Packed, walk: Walk, x: np.ndarray, y: np.ndarray) -> tuple[Task, int]:
+        threads = self.threads if self.is_shared else 1
+        return Strips(packed.weights, walk, x, y, threads=threads, sections=packed.sections).task, 0
+
+    def _rounds(self, series: list[Series], per_item: int = 1) -> list[Task]:
+        """The tasks that take each image through a series, of which every worker has one."""
+        if not self.is_shared:
+            return [in_turn(series, self.images, per_item)]
+        return [task._replace(first=image * stride) for image in range(self.images) for task, stride in series[0]]
+
+    @cached_property
+    def forward(self) -> Program:
+        """x to y."""
+        packed = self.forward_weights
+        series = [
+            [self.enter(s, "x"), self._strips(packed, s.forward_walk, s.x, s.y), self.leave(s, "y")]
+            for s in self.scratches
+        ]
+        return Program(packed.gathers + self._rounds(series), self.threads, beside_torch=True)
+
+    def backward(self, to_x: bool, to_values: bool) -> Program:
+        """The gradient to y to those to x and to the values."""
+        found = self.programs.get((to_x, to_values))
+        if found is None:
+            tasks = self._backward(to_x, to_values)
+            found = self.programs[to_x, to_values] = Program(tasks, self.threads, beside_torch=True)
+        return found
+
+    def _backward(self, to_x: bool, to_values: bool) -> list[Task]:
+        tasks = list(self.backward_weights.gathers) if to_x else []
+        series: list[Series] = [[self.enter(s, "y")] for s in self.scratches]
+        for scratch, parts in zip(self.scratches, series, strict=True):
+            if to_x:
+                parts.append(self._strips(self.backward_weights, scratch.backward_walk, scratch.y, scratch.gradient))
+                parts.append(self.leave(scratch, "to_x"))
+            if to_values:
+                parts += [self.enter(scratch, "x"), self._products(scratch)]
+        if not to_values:
+            return tasks + self._rounds(series)
+        runs = -(-len(self.topology.positions) // RUN)
+        clear = Task(training_loops.clear_slots, self.slots_table, runs, keep=self)
+        total = [Task(training_loops.sum_slots, self.slots_table, runs)] if self.slots > 1 else []
+        return [*tasks, clear, *self._rounds(series, self.per_slot), *total]
+
+    @cached_property
+    def slots_table(self) -> np.ndarray:
+        """The table of the slots; a single one is the result itself."""
+        size = len(self.topology.positions)
+        table = np.zeros(len(Slots), np.int64)
+        table[Slots.SLOTS], table[Slots.RUN], table[Slots.SIZE] = self.slots, RUN, size
+        self.sums = np.empty(self.slots * size if self.slots > 1 else 0, np.float32)
+        table[Slots.PARTS] = self.sums.ctypes.data
+        for column in (Slots.RESULT,) if self.slots > 1 else (Slots.PARTS, Slots.RESULT):
+            self.place("to_values", table, column)
+        return table
+
+    @cached_property
+    def places_of_values(self) -> tuple[np.ndarray, np.ndarray]:
+        """For each output channel its first non-zero, and for each non-zero the offset of its input."""
+        (outputs, *rest), walk = self.topology.geometry.shape, self.scratches[0].forward_walk
+        channel, position = np.divmod(self.topology.positions, int(np.prod(rest)))
+        part = channel // max(1, outputs // self.topology.geometry.groups)
+        starts = np.searchsorted(channel, np.arange(outputs + 1)).astype(np.int64)
+        return starts, (walk.offset[position] + part * walk.part).astype(np.int32)
+
+    def _products(self, scratch: Scratch) -> tuple[Task, int]:
+        """The task that adds to the gradient to the values what x and the gradient to y in scratch memory give."""
+        starts, offsets = self.places_of_values
+        table, outputs = np.zeros(len(Inner), np.int64), self.topology.geometry.shape[0]
+        table[Inner.X], table[Inner.GRADIENT] = scratch.x.ctypes.data, scratch.y.ctypes.data
+        table[Inner.GRADIENT_CHANNEL] = scratch.y.strides[1]
+        table[Inner.VECTORS], table[Inner.CHANNELS] = -(-scratch.forward_walk.pixels // LANES), outputs
+        table[Inner.STARTS], table[Inner.OFFSETS] = starts.ctypes.data, offsets.ctypes.data
+        table[Inner.RESULT_SLOT], table[Inner.PER_SLOT] = 4 * len(offsets), self.per_slot
+        if self.slots > 1:
+            table[Inner.RESULT] = self.slots_table[Slots.PARTS]
+        else:
+            self.place("to_values", table, Inner.RESULT)
+        return Task(training_loops.products, table, outputs, keep=(scratch, starts, offsets)), outputs
+
+
+def _like(array: np.ndarray) -> np.ndarray:
+    """What has an array's shape and strides, but neither its memory nor any of that size; it is never read."""
+    return np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), array.shape, array.strides)
+
+
+class ImageBatch(Batch):
+    """A batch of images (N, C, H, W), contiguous."""
+
+    def split(self, x: np.ndarray) -> tuple[int, tuple[int, int]]:
+        """The images, and their size."""
+        return len(x), (x.shape[2], x.shape[3])
+
+    def enter(self, scratch: Scratch, name: str) -> tuple[Task, int]:
+        """Images, apart into their phases where that is x."""
+        if name == "x":
+            return self._copies(splitting, name, scratch.rows, scratch.columns, self.x, scratch.x)
+        return self._copies(splitting, name, *plain(self.y), self.y, scratch.y)
+
+    def leave(self, scratch: Scratch, name: str) -> tuple[Task, int]:
+        """Images, put together of their phases where that is x's gradient."""
+        if name == "y":
+            return self._copies(merging, name, *plain(self.y), self.y, scratch.y)
+        return self._copies(merging, name, scratch.rows, scratch.columns, self.x, scratch.gradient)
+
+    def _copies(
+        self, make: Callable[..., Task], name: str, rows: Axis, columns: Axis, images: np.ndarray, here: np.ndarray
+    ) -> tuple[Task, int]:
+        task = make(rows, columns, images, here)
+        self.place(name, task.table, CopyTable.IMAGE)
+        return task._replace(items=images.shape[1]), images.shape[1]
+
+
+class RowBatch(Batch):
+    """Rows of a matrix (N, C), contiguous, as the pixels of images one pixel high."""
+
+    def split(self, x: np.ndarray) -> tuple[int, tuple[int, int]]:
+        """Images of up to ROWS pixels, and that size."""
+        rows = min(ROWS, len(x))
+        return len(x) // rows, (1, rows)
+
+    def enter(self, scratch: Scratch, name: str) -> tuple[Task, int]:
+        """Rows, turned to columns of an image."""
+        here = {"x": scratch.x, "y": scratch.y}[name]
+        return self._turned(name, Transposition.SOURCE, self._matrices(name), self._image(here))
+
+    def leave(self, scratch: Scratch, name: str) -> tuple[Task, int]:
+        """Columns of an image, turned to rows."""
+        here = {"y": scratch.y, "to_x": scratch.gradient}[name]
+        return self._turned(name, Transposition.TARGET, self._image(here), self._matrices(name))
+
+    def _matrices(self, name: str) -> np.ndarray:
+        array = self.y if name == "y" else self.x
+        return array.reshape(self.images, -1, array.shape[1])
+
+    def _image(self, here: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(here[:, :, 0], (self.images, *here[0, :, 0].shape))
+
+    def _turned(self, name: str, column: int, source: np.ndarray, target: np.ndarray) -> tuple[Task, int]:
+        task = transposing(source, target)
+        self.place(name, task.table, column)
+        items = task.items // self.images
+        return task._replace(items=items), items

@@ -1,0 +1,1 @@
+"""NAME: what it does, in a line."""
