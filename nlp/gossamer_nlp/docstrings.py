@@ -1,4 +1,4 @@
-"""The docstrings of installed packages, read from their source files without importing them."""
+"""The docstrings of installed packages, read from their source files (nothing is imported), without near-duplicates."""
 
 import ast
 import contextlib
@@ -7,20 +7,54 @@ import importlib.metadata
 import importlib.util
 import inspect
 import json
-import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from gossamer.errors import InputError
-from gossamer.results import write_atomically
-from gossamer_nlp.text import PIECE
+from gossamer.paths import cache, write_atomically
 
-EXTRACTION = 1  # of what this file extracts: a change of its rules makes cached copies old
+EXTRACTION = 2  # of what this file extracts: a change of its rules makes cached copies old
 SKIPPED = re.compile(r"(^|\.)(tests?|_?testing|conftest|externals?|_?vendor\w*|array_api_compat)(\.|$)")
 SIGNATURE = re.compile(r"[\w.]+\(.*\)\s*(->.*|--)?", re.DOTALL)
 ADDERS = ("add_newdoc", "add_docstr", "_add_docstr")
+WORD = re.compile(r"\w+")
+PIECE = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
+SHINGLE = 4  # words in a row that near-duplicates are told by
+ALIKE = 0.5  # the Jaccard similarity of shingles from which on a text counts as seen before
+FIELDS = (
+    "lead",
+    "description",
+    "parameters",
+    "returns",
+    "examples",
+    "code",
+    "notes",
+    "see also",
+    "references",
+    "other",
+)
+TITLES = {
+    "explanation": "description",
+    "arg": "parameters",
+    "argument": "parameters",
+    "keyword arg": "parameters",
+    "attribute": "parameters",
+    "parameter": "parameters",
+    "return": "returns",
+    "yield": "returns",
+    "example": "examples",
+    "note": "notes",
+    "see also": "see also",
+    "reference": "references",
+    "raise": "other",
+    "warning": "other",
+    "method": "other",
+}
+TITLE = re.compile(rf"\s*:?({'|'.join(TITLES)})s?\s*:{{0,2}}\s*", re.IGNORECASE)
+PROMPT = re.compile(r"\s*(>>>|\.\.\. )")
 
 
 class Docstring(NamedTuple):
@@ -34,13 +68,13 @@ class Docstring(NamedTuple):
 
 
 def corpus(packages: tuple[str, ...]) -> list[Docstring]:
-    """The docstrings of the packages, in fixed order and without repetitions; kept below `cache_folder()`.
+    """The docstrings of the packages, in fixed order and without repetitions; kept in the cache.
 
     The cached copy is named by the packages' versions and carries the SHA-256 of its text; a damaged one is made anew.
     """
     installed = versions(packages)
     key = hashlib.sha256(json.dumps([EXTRACTION, installed]).encode()).hexdigest()[:16]
-    path = cache_folder() / f"docstrings-{key}.json"
+    path = cache("nlp") / f"docstrings-{key}.json"
     try:
         stored = json.loads(path.read_bytes())
         found = [Docstring(*entry) for entry in stored["docstrings"]]
@@ -66,27 +100,40 @@ def versions(packages: tuple[str, ...]) -> dict[str, str]:
         ) from error
 
 
-def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/gossamer`, or `~/.cache/gossamer`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gossamer"
-
-
 def fingerprint(docstrings: list[Docstring]) -> str:
     """The SHA-256 of the whole text, as 64 hexadecimal digits."""
     return hashlib.sha256("\x1e".join("\x1f".join(item) for item in docstrings).encode()).hexdigest()
 
 
 def distinct(items: Iterator[Docstring]) -> list[Docstring]:
-    """The items fit for search: a summary of 4 to 40 words, a rest of at least 20, and neither seen before."""
-    seen: set[str] = set()
+    """The public items fit for search: a summary of 4 to 40 words and a rest of at least 20, neither seen before.
+
+    A rest counts as seen where a kept one shares half of its runs of four words (Jaccard; Broder 1997).
+    """
+    summaries: set[str] = set()
+    holders: dict[tuple[str, ...], list[int]] = {}
+    sizes: list[int] = []
     kept = []
     for item in items:
-        summary, rest = (PIECE.findall(text.lower()) for text in (item.summary, item.rest))
-        keys = {f"summary {' '.join(summary)}", f"rest {' '.join(rest)}"}
-        if 4 <= len(summary) <= 40 and len(rest) >= 20 and not keys & seen:
-            seen |= keys
-            kept.append(item)
+        summary, rest = (WORD.findall(text.lower()) for text in (item.summary, item.rest))
+        key = " ".join(summary)
+        if not public(item.name) or not 4 <= len(summary) <= 40 or len(rest) < 20 or key in summaries:
+            continue
+        shingles = set(zip(*(rest[i:] for i in range(SHINGLE)), strict=False))
+        shared = Counter(number for shingle in shingles for number in holders.get(shingle, ()))
+        if any(count >= ALIKE * (len(shingles) + sizes[number] - count) for number, count in shared.items()):
+            continue
+        for shingle in shingles:
+            holders.setdefault(shingle, []).append(len(kept))
+        summaries.add(key)
+        sizes.append(len(shingles))
+        kept.append(item)
     return kept
+
+
+def public(name: str) -> bool:
+    """Whether the last part of a qualified name is public."""
+    return not name.rpartition(".")[2].startswith("_")
 
 
 def package_docstrings(package: str) -> Iterator[Docstring]:
@@ -156,3 +203,42 @@ def split(text: str) -> tuple[str, str]:
     if len(lines) > 1 and SIGNATURE.fullmatch(lines[0].strip()):
         del lines[0]
     return " ".join(" ".join(lines).split()), "\n\n".join(paragraphs[1:])
+
+
+def sections(text: str) -> list[tuple[str, str]]:
+    """The text of a docstring by field, in the order of `FIELDS`; fields without text are left out.
+
+    Headings as NumPy, Google and Sphinx style write them open a field; lines with an interpreter's prompt are `code`;
+    the first paragraph is the `lead`, and what follows it without a heading is `description`.
+    """
+    lines: dict[str, list[str]] = {field: [] for field in FIELDS}
+    field = "lead"
+    for line in text.splitlines():
+        title = TITLE.fullmatch(line)
+        if title:
+            field = TITLES[title[1].lower()]
+        elif field == "lead" and not line.strip() and lines["lead"]:
+            field = "description"
+        else:
+            lines["code" if PROMPT.match(line) else field].append(line)
+    found = ((field, "\n".join(own).strip()) for field, own in lines.items())
+    return [(field, own) for field, own in found if own]
+
+
+def anonymous(query: str, name: str) -> str:
+    """The query without the words of which a piece is akin to a piece of `name`, its item's module and own name."""
+    own = {piece.lower() for piece in PIECE.findall(name)}
+    return " ".join(
+        word
+        for word in WORD.findall(query)
+        if not any(akin(piece.lower(), other) for piece in PIECE.findall(word) for other in own)
+    )
+
+
+def akin(a: str, b: str) -> bool:
+    """Whether two words are likely forms of one: equal, or equal in their first max(4, shorter − 2) letters.
+
+    So "sort" also hides "sorts" and "sorting", "compute" hides "computation", and "fft" hides itself alone.
+    """
+    prefix = max(4, min(len(a), len(b)) - 2)
+    return a == b or (len(a) >= 4 and len(b) >= 4 and a[:prefix] == b[:prefix])

@@ -10,15 +10,16 @@ from torch.nn import functional as F
 
 from gossamer import InputError
 from gossamer.nn import TopK
-from gossamer_nlp.features import Batch
+from gossamer_nlp.bags import Batch
+from gossamer_nlp.bm25 import BM25
 
 
 class TermWeights(nn.Module):
-    """What a term counts in a document and in a query; starts as BM25 and learns from there.
+    """What a term counts in a document and in a query; starts as the BM25 given and learns from there.
 
-    document: √idf_t · exp(u_t) · f / (f + k₁ (1 − b + b · l / l̄)), with f = Σ_field exp(a_field) · tf_field, and the
-    length l weighted alike; query: √idf_t · exp(v_t) · tf. With a = u = v = 0 the dot product of both is BM25
-    (Robertson & Zaragoza 2009); a are the field weights of BM25F (Robertson et al. 2004), u and v learned term weights.
+    document: exp(u_t) · f / (f + k₁ (1 − b + b · l / l̄)), with f = Σ_field exp(a_field) · tf_field, and the length l
+    weighted alike; query: idf_t · exp(v_t) · tf. With a = u = v = 0 the dot product of both is BM25 (Robertson &
+    Zaragoza 2009); a are the field weights of BM25F (Robertson et al. 2004), u and v learned term weights.
 
     idf: (V,); mean_lengths: terms of each field in the mean document (F,).
     """
@@ -26,14 +27,15 @@ class TermWeights(nn.Module):
     idf: Tensor
     mean_lengths: Tensor
 
-    def __init__(self, idf: Tensor, mean_lengths: Tensor, k1: float = 1.5, b: float = 0.9) -> None:
+    def __init__(self, idf: Tensor, mean_lengths: Tensor, start: BM25) -> None:
         super().__init__()
         self.register_buffer("idf", idf)
         self.register_buffer("mean_lengths", mean_lengths)
+        b = min(max(start.b, 0.02), 0.98)
         self.document = nn.Parameter(torch.zeros_like(idf))
         self.query = nn.Parameter(torch.zeros_like(idf))
         self.field = nn.Parameter(torch.zeros_like(mean_lengths))
-        self.log_k1 = nn.Parameter(torch.tensor(math.log(k1)))
+        self.log_k1 = nn.Parameter(torch.tensor(math.log(start.k1)))
         self.logit_b = nn.Parameter(torch.tensor(math.log(b / (1 - b))))
 
     def documents(self, batch: Batch) -> Tensor:
@@ -41,13 +43,13 @@ class TermWeights(nn.Module):
         field, b = self.field.exp(), self.logit_b.sigmoid()
         counts = field.new_zeros(len(batch.terms))
         frequency = counts.index_add(0, batch.pairs, batch.frequencies * field[batch.fields])
-        length = (batch.lengths @ field) / (self.mean_lengths @ field)
+        length = (batch.lengths @ field) / (self.mean_lengths @ field).clamp_min(1e-6)
         saturation = frequency / (frequency + (self.log_k1.exp() * (1 - b + b * length))[batch.rows])
-        return saturation * (self.idf.sqrt() * self.document.exp())[batch.terms]
+        return saturation * self.document.exp()[batch.terms]
 
     def queries(self, batch: Batch) -> Tensor:
         """The weight of each pair of query and term (P,); queries have one field, so entries are pairs."""
-        return batch.frequencies * (self.idf.sqrt() * self.query.exp())[batch.terms]
+        return batch.frequencies * (self.idf * self.query.exp())[batch.terms]
 
 
 class DenseProjection(nn.Module):
@@ -72,7 +74,6 @@ class SparseProjection(nn.Module):
     """y = Σ_t w_t e_t, with sparse vectors e_t of few non-zeros among many `dimensions`; only these are stored.
 
     places: the dimensions of each term's non-zeros, distinct in a row; values: what they start as; both (V, fan_out).
-    The topology can `move`.
     """
 
     places: Tensor
@@ -82,7 +83,7 @@ class SparseProjection(nn.Module):
         self.dimensions = dimensions
         self.register_buffer("places", places.to(torch.int32))
         self.values = nn.Parameter(values)
-        self.last: tuple[Tensor, ...] | None = None
+        self.documents_only = False
 
     @classmethod
     def random(cls, terms: int, dimensions: int, fan_out: int, generator: torch.Generator) -> "SparseProjection":
@@ -91,64 +92,44 @@ class SparseProjection(nn.Module):
         return cls(draw(terms, dimensions, fan_out, generator), F.normalize(values, dim=1), dimensions)
 
     @classmethod
-    def identity(cls, terms: int, fan_out: int, generator: torch.Generator | None = None) -> "SparseProjection":
-        """One dimension per term, e_t = 1 in its own; the further places are random and start at zero."""
+    def identity(cls, terms: int) -> "SparseProjection":
+        """One dimension a term, e_t = 1 in its own."""
+        return cls(torch.arange(terms)[:, None], torch.ones(terms, 1), terms)
+
+    @classmethod
+    def related(cls, terms: int, others: Tensor, values: Tensor) -> "SparseProjection":
+        """Every term's own dimension, and in documents those of the terms that it is related to, both (V, R)."""
         own = torch.arange(terms)[:, None]
-        others = (own + 1 + draw(terms, max(terms - 1, 1), fan_out - 1, generator)) % terms
-        values = torch.zeros(terms, fan_out)
-        values[:, 0] = 1
-        return cls(torch.cat([own, others], 1), values, terms)
+        found = cls(torch.cat([own, others], 1), torch.cat([torch.ones(terms, 1), values], 1), terms)
+        found.documents_only = True
+        return found
 
     @property
     def sparsity(self) -> float:
         """The share of the matrix (V, dimensions) that is not stored."""
         return 1 - self.values.shape[1] / self.dimensions
 
-    def matrix(self) -> scipy.sparse.csr_array:
-        """The matrix of all e_t (V, dimensions)."""
-        terms, fan_out = self.values.shape
-        columns = self.places.cpu().numpy().ravel()
-        values = self.values.detach().cpu().numpy().ravel()
+    def matrix(self, queries: bool = False) -> scipy.sparse.csr_array:
+        """The matrix of all e_t (V, dimensions), as documents use it, or queries."""
+        used = slice(0, 1 if queries and self.documents_only else None)
+        terms, fan_out = self.values[:, used].shape
+        columns = self.places[:, used].cpu().numpy().ravel()
+        values = self.values[:, used].detach().cpu().numpy().ravel()
         pointers = np.arange(0, terms * fan_out + 1, fan_out)
         return scipy.sparse.csr_array((values, columns, pointers), shape=(terms, self.dimensions))
 
-    def forward(self, weights: Tensor, terms: Tensor, rows: Tensor, size: int) -> Tensor:
-        """(P,) → (size, used): the dimensions that a text of this batch uses, in order; all others are zero."""
+    def forward(self, weights: Tensor, terms: Tensor, rows: Tensor, size: int, queries: int = 0) -> Tensor:
+        """(P,) → (size, used): the dimensions that a text of this batch uses, in order; all others are zero.
+
+        The first `queries` pairs use their term's first place alone.
+        """
         used, columns = self.places[terms].unique(return_inverse=True)
         parts = weights[:, None] * self.values[terms]
+        if queries:
+            parts = torch.cat([F.pad(parts[:queries, :1], (0, parts.shape[1] - 1)), parts[queries:]])
         flat = weights.new_zeros(size * len(used))
         codes = flat.index_add(0, (rows[:, None] * len(used) + columns).flatten(), parts.flatten())
-        codes = codes.view(size, len(used))
-        if codes.requires_grad:
-            codes.retain_grad()
-            self.last = weights.detach(), terms, rows, used, columns, codes
-        return codes
-
-    @torch.no_grad()
-    def move(self, share: float) -> tuple[Tensor, Tensor]:
-        """RigL with constant fan-out (Evci et al. 2020): of the terms seen in the last backward pass, the `share` whose
-        smallest value is least drop it and grow, at zero, the dimension with the largest gradient of the dense matrix.
-
-        Returns the rows and columns of `values` that moved.
-        """
-        if self.last is None or (slope := self.last[-1].grad) is None:
-            raise InputError("the projection has seen no backward pass; call move() after one.")
-        weights, terms, rows, used, places, codes = self.last
-        seen, inverse = terms.unique(return_inverse=True)
-        least, columns = self.values[seen].abs().min(1)
-        chosen = least.argsort()[: round(share * len(seen))]
-        position = torch.full_like(seen, -1)
-        position[chosen] = torch.arange(len(chosen), device=seen.device)
-        owner = position[inverse]
-        own = owner >= 0
-        inputs = codes.new_zeros(len(chosen), len(codes))
-        inputs.index_put_((owner[own], rows[own]), weights[own])
-        gradient = (inputs @ slope).abs()
-        gradient[owner[own][:, None], places[own]] = -1.0
-        moved, columns = seen[chosen], columns[chosen]
-        self.places[moved, columns] = used[gradient.argmax(1)]
-        self.values[moved, columns] = 0
-        return moved, columns
+        return codes.view(size, len(used))
 
 
 def draw(rows: int, dimensions: int, count: int, generator: torch.Generator | None) -> Tensor:
@@ -164,7 +145,7 @@ def draw(rows: int, dimensions: int, count: int, generator: torch.Generator | No
 class Encoder(nn.Module):
     """Term weights, projection, TopK; the score of a query and a document is the dot product of their codes.
 
-    active: how many dimensions of a code may be non-zero, None for dense codes.
+    active: how many dimensions of a code may be non-zero, None for all.
     """
 
     def __init__(
@@ -179,11 +160,12 @@ class Encoder(nn.Module):
     def forward(self, queries: Batch, documents: Batch) -> Tensor:
         """Logits (queries, documents): the scores, scaled for the softmax of training."""
         first = len(queries.lengths)
+        single = {"queries": len(queries.terms)} if getattr(self.projection, "documents_only", False) else {}
         codes = self.projection(
             torch.cat([self.weights.queries(queries), self.weights.documents(documents)]),
             torch.cat([queries.terms, documents.terms]),
             torch.cat([queries.rows, documents.rows + first]),
             first + len(documents.lengths),
+            **single,
         )
-        codes = self.activation(codes)
-        return codes[:first] @ codes[first:].T * self.log_scale.exp()
+        return codes[:first] @ self.activation(codes[first:]).T * self.log_scale.exp()

@@ -1,137 +1,84 @@
-"""Texts as numbers: a vocabulary, and term frequencies by field that become batches for the models."""
+"""A collection as numbers: its vocabulary, documents, judged queries, and the pairs that a model learns from."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
-import torch
+import scipy.sparse
 from numpy.typing import NDArray
-from torch import Tensor
 
-from gossamer_nlp.data import Collection, Query
+from gossamer_nlp.bags import Bags, Vocabulary, bags
+from gossamer_nlp.bm25 import BM25, idf, scaled, tuned
+from gossamer_nlp.data import SPLITS, Collection, Pair
+from gossamer_nlp.evaluate import Judgements
+from gossamer_nlp.text import Analyzer
 
-
-class Batch(NamedTuple):
-    """Some texts as bags of terms, ready for a model; P pairs of text and term, E entries of pair and field.
-
-    terms and rows (P,): the term and the text of each pair, text by text; pairs, fields and frequencies (E,): how often
-    the pair's term stands in that field; lengths (B, F): the number of all terms of each field.
-    """
-
-    terms: Tensor
-    rows: Tensor
-    pairs: Tensor
-    fields: Tensor
-    frequencies: Tensor
-    lengths: Tensor
-
-
-@dataclass(frozen=True)
-class Bags:
-    """Many texts as bags of terms: `pointers` (N + 1,) into terms (P,), `entry_pointers` (P + 1,) into fields (E,)."""
-
-    pointers: NDArray[np.int64]
-    terms: NDArray[np.int64]
-    entry_pointers: NDArray[np.int64]
-    fields: NDArray[np.int64]
-    frequencies: NDArray[np.float32]
-    lengths: NDArray[np.float32]
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def part(self, rows: slice) -> "Bags":
-        """The texts of a range."""
-        first, last, _ = rows.indices(len(self))
-        pairs = slice(self.pointers[first], self.pointers[last])
-        entries = slice(self.entry_pointers[pairs.start], self.entry_pointers[pairs.stop])
-        return Bags(
-            self.pointers[first : last + 1] - pairs.start,
-            self.terms[pairs],
-            self.entry_pointers[pairs.start : pairs.stop + 1] - entries.start,
-            self.fields[entries],
-            self.frequencies[entries],
-            self.lengths[first:last],
-        )
-
-    def batch(self, rows: NDArray[np.int64]) -> Batch:
-        """The texts numbered `rows`, in that order."""
-        pairs, texts = ranges(self.pointers, rows)
-        entries, owners = ranges(self.entry_pointers, pairs)
-        return Batch(
-            torch.from_numpy(self.terms[pairs]),
-            torch.from_numpy(texts),
-            torch.from_numpy(owners),
-            torch.from_numpy(self.fields[entries]),
-            torch.from_numpy(self.frequencies[entries]),
-            torch.from_numpy(self.lengths[rows]),
-        )
-
-
-def ranges(pointers: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """All indices in [pointers[r], pointers[r + 1]) for each r of rows, and the position in rows that each is from."""
-    counts = pointers[rows + 1] - pointers[rows]
-    starts = np.cumsum(counts) - counts
-    owners = np.repeat(np.arange(len(rows)), counts)
-    return np.arange(len(owners)) + (pointers[rows] - starts)[owners], owners
+Whole = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Features:
-    """A collection as numbers: the vocabulary, the documents, and each split's queries with their judgements."""
+    """A collection as numbers: the vocabulary is that of its documents; `start` is BM25, tuned where it can be."""
 
-    vocabulary: dict[str, int]
-    idf: Tensor
+    collection: Collection
+    analyzer: Analyzer
+    vocabulary: Vocabulary
     documents: Bags
+    counts: scipy.sparse.csr_array
+    idf: NDArray[np.float32]
     queries: dict[str, Bags]
-    relevant: dict[str, list[dict[int, float]]]
+    relevant: dict[str, list[Judgements]]
+    start: BM25
+
+    def lexical(self, queries: Bags) -> scipy.sparse.csr_array:
+        """Queries as BM25 weighs their terms: tf · idf (queries, terms)."""
+        return scaled(queries.counts(len(self.vocabulary)), self.idf)
 
 
-def features(collection: Collection) -> Features:
-    """The features of a collection; the terms known are those of its documents.
+@dataclass(frozen=True)
+class Examples:
+    """Pairs as numbers: queries, the documents that answer them, and those documents' numbers in the collection."""
 
-    idf(t) = ln(1 + (N − n + ½) / (n + ½)), where n of N documents hold t (Robertson & Spärck Jones 1976, as in Lucene).
+    queries: Bags
+    documents: Bags
+    numbers: Whole
+
+
+def features(collection: Collection, language: str = "english") -> Features:
+    """The features of a collection; BM25's k₁ and b are chosen on its development queries where those are judged.
+
+    Queries made of documents' own beginnings want an answer that is short and about one thing: chosen by them, b comes
+    out too large, and k₁ too small, for queries that have many answers. Without judgements both stay as Robertson had
+    them.
     """
-    held = Counter(term for document in collection.documents for term in set().union(*document))
-    vocabulary = {term: i for i, term in enumerate(sorted(held))}
-    n = torch.tensor([held[term] for term in vocabulary], dtype=torch.float64)
-    idf = torch.log1p((len(collection.documents) - n + 0.5) / (n + 0.5)).float()
-    return Features(
-        vocabulary,
-        idf,
-        bags(collection.documents, vocabulary),
-        {split: queries_bags(judged, vocabulary) for split, judged in collection.queries.items()},
-        {split: [relevant for _, relevant in judged] for split, judged in collection.queries.items()},
-    )
+    analyzer, vocabulary = Analyzer(language), Vocabulary()
+    documents = bags(collection.documents, analyzer, vocabulary, len(collection.fields), grow=True, phrases=True)
+    counts = documents.counts(len(vocabulary))
+    queries = {
+        split: bags([(query.text,) for query in collection.queries[split]], analyzer, vocabulary, 1, phrases=True)
+        for split in SPLITS
+    }
+    relevant: dict[str, list[Judgements]] = {
+        split: [query.relevant for query in collection.queries[split]] for split in SPLITS
+    }
+    found = Features(collection, analyzer, vocabulary, documents, counts, idf(counts), queries, relevant, BM25())
+    if not relevant["development"] or "development" in collection.pseudo:
+        return found
+    start, _ = tuned(counts, found.lexical(queries["development"]), relevant["development"])
+    return Features(collection, analyzer, vocabulary, documents, counts, found.idf, queries, relevant, start)
 
 
-def queries_bags(judged: Sequence[Query], vocabulary: dict[str, int]) -> Bags:
-    """Queries as bags of one field."""
-    return bags([(terms,) for terms, _ in judged], vocabulary)
-
-
-def bags(texts: Sequence[Sequence[Sequence[str]]], vocabulary: dict[str, int]) -> Bags:
-    """Texts, each a sequence of fields of terms, as bags; unknown terms count in the lengths alone."""
-    pointers, terms, entry_pointers, fields, frequencies = [0], [], [0], [], []
-    for text in texts:
-        counts: dict[int, list[tuple[int, int]]] = {}
-        for field, own in enumerate(text):
-            for term, count in Counter(own).items():
-                if term in vocabulary:
-                    counts.setdefault(vocabulary[term], []).append((field, count))
-        for term in sorted(counts):
-            terms.append(term)
-            fields += [field for field, _ in counts[term]]
-            frequencies += [count for _, count in counts[term]]
-            entry_pointers.append(len(fields))
-        pointers.append(len(terms))
-    return Bags(
-        np.array(pointers),
-        np.array(terms, np.int64),
-        np.array(entry_pointers),
-        np.array(fields, np.int64),
-        np.array(frequencies, np.float32),
-        np.array([[len(own) for own in text] for text in texts], np.float32),
+def examples(pairs: Sequence[Pair], found: Features, most: int, seed: int) -> Examples:
+    """Pairs whose query and document hold known terms, `most` of them, drawn by the seed."""
+    if len(pairs) > most:
+        chosen = np.random.default_rng(seed).choice(len(pairs), most, replace=False)
+        pairs = [pairs[i] for i in np.sort(chosen)]
+    queries = bags([(pair.query,) for pair in pairs], found.analyzer, found.vocabulary, 1)
+    held = np.flatnonzero(np.diff(queries.pointers))
+    kept = [pairs[i] for i in held.tolist()]
+    fields = len(found.collection.fields)
+    return Examples(
+        bags([(pair.query,) for pair in kept], found.analyzer, found.vocabulary, 1),
+        bags([pair.document for pair in kept], found.analyzer, found.vocabulary, fields),
+        np.array([pair.number for pair in kept], np.int64),
     )

@@ -1,177 +1,231 @@
-"""Train an encoder of bags of terms on pairs of query and document, its embeddings dense or sparse.
+"""Train an encoder of bags of terms on pairs of query and document, and keep it.
 
 gossamer train nlp quick --seed 1
-gossamer train nlp anonymous --method rigl
-gossamer train nlp beir --data-dir scifact --method rigl
+gossamer train nlp files --data-dir FOLDER --save model.gossamer
+gossamer train nlp beir --data-dir scifact --method expanded
 python -m gossamer_nlp.train quick --method dense --dimensions 1024
 """
 
-import difflib
-import functools
+import copy
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
+import scipy.sparse
 import torch
-from lightning_fabric import Fabric
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from gossamer import InputError
-from gossamer_nlp.data import KINDS, QUERIES, Collection, load
+from gossamer import InputError, checkpoints
+from gossamer.checkpoints import Checkpoint
+from gossamer.devices import fabric
+from gossamer.nn import TopK
+from gossamer.results import plain
+from gossamer_nlp.bags import Bags
+from gossamer_nlp.config import METRIC, UNTRAINED, Config
+from gossamer_nlp.data import judged_pairs, pairs
 from gossamer_nlp.embeddings import DenseProjection, Encoder, SparseProjection, TermWeights
-from gossamer_nlp.features import Features, features
+from gossamer_nlp.evaluate import Codes, evaluate, largest, mean
+from gossamer_nlp.features import Examples, Features, examples
+from gossamer_nlp.index.segment import Segment
+from gossamer_nlp.index.state import best
+from gossamer_nlp.relations import related
 
-METHODS = ("dense", "small-dense", "random", "static-random", "term-weights", "rigl", "bm25", "hybrid")
-SPARSE = ("random", "static-random", "term-weights", "rigl", "hybrid")
-UNTRAINED = ("random", "bm25")
-
-
-@dataclass(frozen=True)
-class Config:
-    """One run: which embeddings, of which collection, trained for how long."""
-
-    method: str = "dense"
-    """dense, small-dense (as many parameters as the sparse ones), random (untrained sparse random projection),
-    static-random (the same, trained), term-weights (one dimension a term), rigl (one dimension a term, and further
-    places that move), bm25, hybrid (the sum of static-random and bm25)"""
-    seed: int = 1
-    """of the initial embeddings and the order of the pairs"""
-    sparsity: float = 0.9999
-    """share of the matrix terms × dimensions that is zero, in [0, 1), for sparse methods; a term keeps one or more"""
-    data: str = "docstrings"
-    """docstrings (of numpy, scipy, sklearn, networkx), docstrings-all (torch, sympy, numba, joblib too), beir"""
-    data_dir: Path | None = None
-    """folder of a BEIR data set: corpus.jsonl, queries.jsonl, qrels/train.tsv, qrels/test.tsv"""
-    queries: str = "summary"
-    """summary (a docstring's first paragraph) or anonymous (the same without the words of the item's own name)"""
-    active: int = 128
-    """non-zero dimensions of a sparse code, at most"""
-    dimensions: int = 0
-    """of the embeddings; 0: 128 if dense, one a term if sparse (rigl and term-weights always have one a term)"""
-    epochs: int = 2
-    """passes over the training pairs"""
-    batch: int = 128
-    """pairs in a gradient; each query's wrong answers are the documents of the others"""
-    learning_rate: float = 0.01
-    """Adam's for the term weights; 5 times that for the weights of fields, 0.3 times for the vectors"""
-    every: int = 4
-    """rigl: steps between two moves of the topology, over the first three quarters of the steps; 0 never"""
-    fraction: float = 0.2
-    """rigl: share of the terms just seen that move one place at a time"""
-    accelerator: str = "cpu"
-    """what Lightning Fabric calls it: cpu, cuda, auto"""
-
-    def __post_init__(self) -> None:
-        for name, choices in (("method", METHODS), ("data", KINDS), ("queries", QUERIES)):
-            value = getattr(self, name)
-            if value not in choices:
-                near = difflib.get_close_matches(value, choices, n=1, cutoff=0)[0]
-                raise InputError(f"{name} is {value!r}; did you mean {near!r}? There are {', '.join(choices)}.")
-        for name in ("sparsity", "fraction"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be in [0, 1).")
-        for name, least in (("active", 1), ("batch", 2), ("epochs", 0), ("dimensions", 0), ("every", 0)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
-        if self.data_dir is not None and self.data != "beir":
-            raise InputError(
-                f"--data-dir {self.data_dir} is of no use to the data set {self.data!r}, which comes with the install; "
-                "--data-dir belongs to the data set 'beir' (the preset beir)."
-            )
-
-
-@functools.lru_cache(maxsize=1)
-def prepared(data: str, queries: str, folder: Path | None) -> tuple[Collection, Features]:
-    """The collection and its features, kept in memory: a worker process runs many configurations of one collection."""
-    collection = load(data, queries, folder)
-    return collection, features(collection)
+Whole = NDArray[np.int64]
+HARD = 20  # of BM25's best wrong answers to a query one is drawn at each step
 
 
 def build(config: Config, found: Features) -> Encoder:
-    """The encoder of a configuration, untrained; that of a method that is not sparse has dense codes."""
+    """The encoder of a configuration, untrained: tuned BM25, then the projection of the method."""
     generator = torch.Generator().manual_seed(config.seed)
     terms = len(found.vocabulary)
-    weights = TermWeights(found.idf, torch.from_numpy(found.documents.lengths.mean(0)))
-    if config.method not in SPARSE:
-        dimensions = fan_out(config, terms) if config.method == "small-dense" else config.dimensions or 128
+    mean_lengths = torch.from_numpy(found.documents.lengths.mean(0))
+    weights = TermWeights(torch.from_numpy(found.idf), mean_lengths, found.start)
+    if config.method in ("dense", "small-dense"):
+        small = config.method == "small-dense"
+        dimensions = fan_out(config, terms) if small else config.dimensions or 128
         return Encoder(weights, DenseProjection(terms, dimensions, generator))
-    if config.method in ("random", "static-random", "hybrid"):
+    if config.method in ("random", "static-random"):
         dimensions = config.dimensions or terms
         projection = SparseProjection.random(terms, dimensions, fan_out(config, dimensions), generator)
+    elif config.method == "related":
+        others = torch.from_numpy(related(found, config.related, config.seed))
+        projection = SparseProjection.related(terms, others, torch.zeros(others.shape))
     else:
-        count = 1 if config.method == "term-weights" else fan_out(config, terms)
-        projection = SparseProjection.identity(terms, count, generator)
+        projection = SparseProjection.identity(terms)
     return Encoder(weights, projection, config.active)
 
 
 def fan_out(config: Config, dimensions: int) -> int:
-    """How many of its dimensions a term keeps at the sparsity asked for."""
-    return max(1, round((1 - config.sparsity) * dimensions))
+    """How many of its dimensions a term keeps at the sparsity asked for, two or more."""
+    return max(2, round((1 - config.sparsity) * dimensions))
+
+
+def learned_from(config: Config, found: Features) -> Examples:
+    """The pairs that the configuration asks for; `InputError` where there are none."""
+    own = []
+    if config.pairs != "judged":
+        own += pairs(found.collection)
+    if config.pairs != "label-free":
+        own += judged_pairs(found.collection)
+    held = examples(own, found, config.most, config.seed)
+    if len(held.numbers) < 2:
+        raise InputError(
+            f"{found.collection.name} gives {len(held.numbers)} pairs to learn from ({config.pairs}); give more "
+            "documents, training queries (--pairs judged), or --method bm25, which learns nothing."
+        )
+    return held
 
 
 def train(config: Config, found: Features, log: Callable[[str], None] = lambda line: None) -> tuple[Encoder, float]:
-    """The encoder of a configuration, trained to tell each query's document from the others of its batch; seconds.
+    """The encoder of a configuration, trained to tell each query's document from others; and the seconds it took.
 
-    loss = −log softmax_j(scale · ⟨query_i, document_j⟩) at j = i (InfoNCE; van den Oord et al. 2018), without the other
-    documents that are relevant to query i.
+    loss = −log softmax_j(scale · ⟨query_i, document_j⟩) at the right j (InfoNCE; van den Oord et al. 2018), over the
+    documents of the batch and one hard wrong answer for each query, without others that are relevant to it. The epoch
+    that is best on the development queries counts, the start among them.
     """
-    fabric = Fabric(accelerator=config.accelerator, devices=1)
-    encoder = build(config, found)
     start = time.perf_counter()
+    encoder = build(config, found)
     if config.method in UNTRAINED:
         return encoder, 0.0
-    weights, rate = encoder.weights, config.learning_rate
-    groups = [
-        {"params": [weights.document, weights.query, encoder.log_scale], "lr": rate},
-        {"params": [weights.field, weights.log_k1, weights.logit_b], "lr": 5 * rate},
-        {"params": list(encoder.projection.parameters()), "lr": 0.3 * rate},
-    ]
-    model, optimizer = fabric.setup(encoder, torch.optim.Adam(groups, fused=True))
-    generator = torch.Generator().manual_seed(config.seed)
-    pairs = np.array([(q, d) for q, own in enumerate(found.relevant["train"]) for d in own])
-    steps = config.epochs * max(1, len(pairs) // config.batch)
-    for step, batch in enumerate(batches(pairs, config, generator), 1):
-        queries = fabric.to_device(found.queries["train"].batch(batch[:, 0]))
-        documents = fabric.to_device(found.documents.batch(batch[:, 1]))
-        logits = model(queries, documents).masked_fill(also_relevant(batch, found).to(fabric.device), -torch.inf)
-        loss = F.cross_entropy(logits, torch.arange(len(batch), device=fabric.device))
-        optimizer.zero_grad()
-        fabric.backward(loss)
-        optimizer.step()
-        if moves(config, step, steps) and isinstance(encoder.projection, SparseProjection):
-            rows, columns = encoder.projection.move(config.fraction)
-            for moment in ("exp_avg", "exp_avg_sq"):
-                optimizer.state[encoder.projection.values][moment][rows, columns] = 0
-        if step % max(1, steps // 10) == 0:
-            log(f"step {step:>5} of {steps}  loss {float(loss.detach()):.3f}  {time.perf_counter() - start:.1f} s")
+    own = learned_from(config, found)
+    device = fabric(config.accelerator)
+    model, optimizer = device.setup(encoder, torch.optim.Adam(groups(encoder, config), fused=True))
+    run = Run(config, encoder, optimizer)
+    run.judge(found)
+    run.resume()
+    hard = hard_answers(own, found)
+    with Checkpoint(config.checkpoint, run.save) as checkpoint:
+        while run.epoch < config.epochs:
+            for batch, wrong in batches(hard, config, run.epoch)[run.step :]:
+                queries = device.to_device(own.queries.batch(batch))
+                right, others = own.documents.batch(batch), found.documents.batch(wrong)
+                logits = torch.cat([model(queries, device.to_device(part)) for part in (right, others)], 1)
+                mask = device.to_device(also_relevant(own, batch, wrong))
+                target = torch.arange(len(batch), device=device.device)
+                loss = F.cross_entropy(logits.masked_fill(mask, -torch.inf), target)
+                optimizer.zero_grad()
+                device.backward(loss)
+                optimizer.step()
+                run.step += 1
+                checkpoint.step()
+            run.epoch, run.step = run.epoch + 1, 0
+            log(f"epoch {run.epoch} of {config.epochs}  {METRIC} on development queries {run.judge(found):.4f}")
+    encoder.load_state_dict(run.kept)
     return encoder.cpu(), time.perf_counter() - start
 
 
-def moves(config: Config, step: int, steps: int) -> bool:
-    """Whether the topology moves after this step."""
-    return config.method == "rigl" and config.every > 0 and step % config.every == 0 and step < 0.75 * steps
+@dataclass
+class Run:
+    """A training under way: where it is, and the best epoch so far."""
+
+    config: Config
+    encoder: Encoder
+    optimizer: Any
+    epoch: int = 0
+    step: int = 0
+    best: float = -1.0
+    kept: dict[str, Any] = field(default_factory=dict)
+
+    def judge(self, found: Features) -> float:
+        """What the encoder is worth on the development queries; kept where it is the best so far, or there are none."""
+        value = development(self.encoder, found) if found.relevant["development"] else self.best
+        if value > self.best or not found.relevant["development"]:
+            self.best, self.kept = value, copy.deepcopy(self.encoder.state_dict())
+        return value
+
+    def save(self, path: Path) -> None:
+        """Write the state to a checkpoint."""
+        places = {"epoch": self.epoch, "step": self.step, "best": self.best}
+        states = {"encoder": self.encoder.state_dict(), "kept": self.kept, "optimizer": self.optimizer.state_dict()}
+        checkpoints.save(path, config=plain(self.config), **places, **states)
+
+    def resume(self) -> None:
+        """Go on from the configuration's checkpoint where there is one; `InputError` where it is another run's."""
+        path = self.config.checkpoint
+        if path is None or not path.exists():
+            return
+        state = checkpoints.load(path)
+        checkpoints.same_run(state["config"], self.config, path)
+        self.epoch, self.step, self.best, self.kept = (state[name] for name in ("epoch", "step", "best", "kept"))
+        self.encoder.load_state_dict(state["encoder"])
+        self.optimizer.load_state_dict(state["optimizer"])
 
 
-def batches(
-    pairs: np.ndarray[tuple[int, int], np.dtype[np.int64]], config: Config, generator: torch.Generator
-) -> Iterator[np.ndarray[tuple[int, int], np.dtype[np.int64]]]:
-    """The pairs (query, document) in random order, epoch by epoch; a last batch that is not full is left out."""
-    size = min(config.batch, len(pairs))
-    for _ in range(config.epochs):
-        order = torch.randperm(len(pairs), generator=generator).numpy()
-        for start in range(0, len(pairs) - size + 1, size):
-            yield pairs[order[start : start + size]]
+def groups(encoder: Encoder, config: Config) -> list[dict[str, Any]]:
+    """The parameters with their learning rates.
+
+    Label-free pairs are made from a document's own beginning, which says little on how much its fields and its length
+    should count: those are learned from judged pairs alone.
+    """
+    weights, rate = encoder.weights, config.learning_rate
+    shape = [weights.field, weights.log_k1, weights.logit_b]
+    for parameter in shape:
+        parameter.requires_grad_(config.pairs == "judged")
+    if config.method in ("term-weights", "expanded"):
+        encoder.projection.requires_grad_(False)
+    found = [
+        {"params": [weights.document, weights.query, encoder.log_scale], "lr": rate},
+        {"params": shape, "lr": 5 * rate},
+        {"params": list(encoder.projection.parameters()), "lr": 0.3 * rate},
+    ]
+    return [{**group, "params": [p for p in group["params"] if p.requires_grad]} for group in found]
 
 
-def also_relevant(batch: np.ndarray[tuple[int, int], np.dtype[np.int64]], found: Features) -> Tensor:
-    """Which documents of the batch other than its own are relevant to each query (B, B)."""
-    documents = batch[:, 1]
-    mask = np.stack([np.isin(documents, list(found.relevant["train"][query])) for query in batch[:, 0]])
-    np.fill_diagonal(mask, False)
-    return torch.from_numpy(mask)
+def batches(hard: Whole, config: Config, epoch: int) -> list[tuple[Whole, Whole]]:
+    """The numbers of the pairs in random order, each with a hard wrong answer; a last part of a batch is left out."""
+    generator = np.random.default_rng((config.seed, epoch))
+    order = generator.permutation(len(hard))
+    wrong = hard[order, generator.integers(0, hard.shape[1], len(hard))]
+    size = min(config.batch, len(hard))
+    starts = range(0, len(hard) - size + 1, size)
+    return [(order[start : start + size], wrong[start : start + size]) for start in starts]
+
+
+def hard_answers(own: Examples, found: Features) -> Whole:
+    """The documents that BM25 finds for each pair's query, but its own (pairs, HARD); random where it finds few."""
+    segment = Segment.of(found.start.documents(found.counts))
+    queries = found.lexical(own.queries)
+    generator = np.random.default_rng(0)
+    answers = generator.integers(0, len(found.documents), (len(own.numbers), HARD))
+    for row, number in enumerate(own.numbers.tolist()):
+        part = slice(queries.indptr[row], queries.indptr[row + 1])
+        hits = best([segment], queries.indices[part].astype(np.uint64), queries.data[part].astype(float), HARD + 1)
+        others = [document for _, document, _ in hits if document != number][:HARD]
+        answers[row, : len(others)] = others
+    return answers
+
+
+def also_relevant(own: Examples, batch: Whole, wrong: Whole) -> Tensor:
+    """Which of the batch's documents, and of the hard ones, are relevant to each query without being its answer."""
+    numbers = own.numbers[batch]
+    first = numbers[:, None] == numbers[None]
+    np.fill_diagonal(first, False)
+    return torch.from_numpy(np.concatenate([first, numbers[:, None] == wrong[None]], 1))
+
+
+def development(encoder: Encoder, found: Features) -> float:
+    """nDCG@10 on the development queries."""
+    queries = encode(encoder, found.queries["development"], queries=True)
+    return mean(evaluate(queries, encode(encoder, found.documents), found.relevant["development"]))[METRIC]
+
+
+@torch.no_grad()
+def encode(encoder: Encoder, bags: Bags, queries: bool = False) -> Codes:
+    """The codes of all texts, a CSR array where they are sparse; a query's negative numbers count as none there."""
+    batch = bags.batch(np.arange(len(bags)))
+    weights = encoder.weights.queries(batch) if queries else encoder.weights.documents(batch)
+    if isinstance(encoder.projection, DenseProjection):
+        return encoder.projection(weights, batch.terms, batch.rows, len(bags)).numpy()
+    shape = len(bags), len(encoder.weights.idf)
+    weighted = scipy.sparse.csr_array((weights.numpy(), bags.terms, bags.pointers), shape=shape)
+    codes = weighted @ encoder.projection.matrix(queries)
+    assert isinstance(encoder.activation, TopK)
+    return largest(codes, cast(tuple[int, int], codes.shape)[1] if queries else encoder.activation.k)
 
 
 if __name__ == "__main__":

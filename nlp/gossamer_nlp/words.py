@@ -1,222 +1,246 @@
-"""Sparse word embeddings learned from the docstrings, each dimension shown with its top words.
+"""Learn sparse word embeddings, from your own files or from given vectors, and show what each dimension means.
 
-python -m gossamer_nlp.words
-python -m gossamer_nlp.words --codes 400 --active 8 --shown 40
+gossamer nlp words FOLDER
+gossamer nlp words FOLDER --save words.gossamer --method spine
+gossamer nlp words --vectors glove.6B.300d.txt --active 45 --export sparse.txt
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
 
 import numpy as np
 import scipy.sparse
-import torch
 from numpy.typing import NDArray
-from sklearn.utils.extmath import randomized_svd
+from tyro.conf import Positional
 
-import gossamer as gs
-from gossamer.nn import SparseAutoencoder, TopK
-from gossamer_nlp import docstrings
-from gossamer_nlp.data import PACKAGES, part
-from gossamer_nlp.text import sections, terms
+from gossamer import InputError
+from gossamer.errors import at_least, one_of
+from gossamer_nlp import arrays
+from gossamer_nlp.cooccurrence import factorised, numbered, ppmi, unit
+from gossamer_nlp.text import Analyzer
+from gossamer_nlp.wordcodes import METHODS, Method, codes
 
-LEFT_OUT = ("code", "references")
-Matrix = NDArray[np.float64]
+FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Config:
-    """Sparse word embeddings: what they are learned from, and how large they are."""
+class SparseWords:
+    """Words and their sparse vectors: `matrix` (words, dimensions), CSR, non-negative, few non-zeros a row."""
 
-    data: str = "docstrings"
-    """docstrings (of numpy, scipy, sklearn, networkx) or docstrings-all (torch, sympy, numba, joblib too)"""
-    words: int = 3000
-    """the most frequent words, of three letters or more"""
-    window: int = 5
-    """words on either side that count as the context"""
-    dense: int = 100
-    """dimensions of the dense embeddings that are coded"""
-    codes: int = 200
-    """dimensions of the sparse embeddings"""
-    active: int = 4
-    """non-zero dimensions of a word, at most"""
-    steps: int = 300
-    """of the autoencoder's training, each on all words"""
-    top: int = 8
-    """words that stand for a dimension"""
-    shown: int = 20
-    """dimensions printed, the most coherent first"""
-    seed: int = 1
-    """of the autoencoder"""
+    words: list[str]
+    matrix: scipy.sparse.csr_array
 
-    def __post_init__(self) -> None:
-        if self.data not in PACKAGES:
-            raise gs.InputError(f"data is {self.data!r}; it must be one of {', '.join(PACKAGES)}.")
-        for name in ("words", "window", "dense", "codes", "active", "steps", "shown"):
-            if getattr(self, name) < 1:
-                raise gs.InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        if self.dense >= self.words:
-            raise gs.InputError(f"dense is {self.dense}; it must be below the number of words, {self.words}.")
-        if self.top < 2:
-            raise gs.InputError(f"top is {self.top}; coherence needs at least 2 words.")
+    def __getitem__(self, word: str) -> NDArray[np.float32]:
+        """The vector of a word (dimensions,); `InputError` where it is not known."""
+        return self.matrix[[self._number(word)]].toarray()[0]
+
+    def __contains__(self, word: str) -> bool:
+        return word in self.words
+
+    @property
+    def dimensions(self) -> int:
+        """How many numbers a word's vector has."""
+        return cast(tuple[int, int], self.matrix.shape)[1]
+
+    def _number(self, word: str) -> int:
+        from gossamer.errors import nearest
+
+        if word not in self.words:
+            near = nearest(word, map(str, self.words))
+            raise InputError(f"the word {word!r} is not among the {len(self.words)}{near}.")
+        return self.words.index(word)
+
+    def top(self, dimension: int, count: int = 10) -> list[str]:
+        """The words with the largest values of a dimension, largest first: what it means."""
+        column = self.matrix[:, [dimension]].toarray()[:, 0]
+        order = np.argsort(-column, kind="stable")[:count]
+        return [self.words[i] for i in order if column[i] > 0]
+
+    def meanings(self, word: str, count: int = 5) -> list[tuple[int, float, list[str]]]:
+        """The largest dimensions of a word, with its values and their top words."""
+        vector = self[word]
+        order = np.argsort(-vector, kind="stable")[:count]
+        return [(int(d), float(vector[d]), self.top(int(d))) for d in order if vector[d] > 0]
+
+    def similar(self, word: str, count: int = 10) -> list[tuple[str, float]]:
+        """The words with the largest cosine, without the word itself."""
+        norms = np.sqrt(np.asarray(self.matrix.multiply(self.matrix).sum(1)).ravel())
+        number = self._number(word)
+        products = (self.matrix @ self.matrix[[number]].toarray()[0]) / np.maximum(norms * norms[number], 1e-12)
+        products[number] = -np.inf
+        order = np.argsort(-products, kind="stable")[:count]
+        return [(self.words[i], float(products[i])) for i in order]
+
+    def save(self, path: str | Path) -> None:
+        """Write one safetensors file, atomically; `load_words` reads it."""
+        found = {
+            "words": np.frombuffer("\n".join(self.words).encode("utf-8", "surrogatepass"), np.uint8),
+            "values": self.matrix.data.astype(np.float32),
+            "columns": self.matrix.indices.astype(np.uint32),
+            "pointers": self.matrix.indptr.astype(np.int64),
+        }
+        arrays.write(Path(path), found, {"kind": "words", "format": FORMAT, "dimensions": self.dimensions})
+
+    def keyed_vectors(self):
+        """The embeddings as gensim's `KeyedVectors`, dense."""
+        try:
+            from gensim.models import KeyedVectors
+        except ModuleNotFoundError as error:
+            raise InputError("KeyedVectors need gensim; type: pip install gensim") from error
+        found = KeyedVectors(self.dimensions)
+        found.add_vectors(self.words, self.matrix.toarray())
+        return found
 
 
-def prose(item: docstrings.Docstring) -> str:
-    """The text of a docstring, without code and references."""
-    parts = [text for field, text in sections(item.rest) if field not in LEFT_OUT]
-    return "\n".join((item.summary, *parts))
+def load_words(path: str | Path) -> SparseWords:
+    """The embeddings in a file of `SparseWords.save`; `InputError` where it is none, or damaged."""
+    try:
+        found, about = arrays.open_mapped(Path(path))
+        if about["kind"] != "words" or about["format"] > FORMAT:
+            raise InputError(
+                f"{path} holds {about['kind']} of format {about['format']}; give a file of nlp words --save."
+            )
+        words = found["words"].tobytes().decode("utf-8", "surrogatepass").split("\n")
+        parts = (found["values"], found["columns"].astype(np.int64), found["pointers"])
+        matrix = scipy.sparse.csr_array(parts, (len(words), about["dimensions"]))
+        matrix.check_format()
+        return SparseWords(words, matrix)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}).") from error
+    except (KeyError, ValueError, TypeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} is damaged ({error!r}); make it again.") from error
 
 
-def vocabulary(found: Sequence[Sequence[str]], size: int) -> list[str]:
+def vocabulary(texts: Iterable[Sequence[str]], size: int) -> list[str]:
     """The most frequent words of three letters or more, most frequent first, ties by the alphabet."""
-    counts = Counter(term for text in found for term in text if len(term) >= 3 and term.isalpha())
+    counts = Counter(term for text in texts for term in text if len(term) >= 3 and term.isalpha())
     return sorted(counts, key=lambda word: (-counts[word], word))[:size]
 
 
-def ppmi(found: Sequence[Sequence[str]], words: Sequence[str], window: int) -> scipy.sparse.csr_array:
-    """max(0, log P(w, c) / (P(w) P(c)^¾)), over words at most `window` apart (words, words); unknown words take room.
-
-    Contexts are smoothed as Levy et al. (2015) advise: P(c)^¾ is normalised to sum to 1.
-    """
-    number = {word: i for i, word in enumerate(words)}
-    gap = [-1] * window  # no window reaches from one text into the next
-    stream = np.array([i for text in found for i in (*(number.get(term, -1) for term in text), *gap)])
-    counts = scipy.sparse.csr_array((len(words), len(words)))
-    for distance in range(1, window + 1):
-        left, right = stream[:-distance], stream[distance:]
-        both = (left >= 0) & (right >= 0)
-        pairs = scipy.sparse.coo_array((np.ones(both.sum()), (left[both], right[both])), shape=counts.shape)
-        counts = counts + pairs + pairs.T
-    counts = scipy.sparse.coo_array(counts)
-    rows, columns = counts.coords
-    own = np.bincount(rows, counts.data, len(words))
-    smoothed = own**0.75 / (own**0.75).sum()
-    information = np.log(counts.data / (own[rows] * smoothed[columns]))
-    return scipy.sparse.csr_array((np.maximum(information, 0), (rows, columns)), shape=counts.shape)
-
-
-def dense_embeddings(matrix: scipy.sparse.csr_array, dimensions: int) -> Matrix:
-    """U √S of the truncated singular value decomposition, rows of unit length (words, dimensions)."""
-    left, values, _ = randomized_svd(matrix, n_components=dimensions, random_state=0)
-    embeddings = left * np.sqrt(values)
-    return embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
-
-
-def sparse_embeddings(dense: Matrix, config: Config) -> tuple[Matrix, float]:
-    """The codes of a TopK autoencoder of the dense embeddings (words, codes), and the variance they explain.
-
-    Like SPINE (Subramanian et al. 2018), codes are non-negative; the k largest stay instead of a penalty. Codes that no
-    word uses are revived by the auxiliary loss of Gao et al. (2024).
-    """
-    generator = torch.Generator().manual_seed(config.seed)
-    x = torch.from_numpy(dense).float()
-    model = SparseAutoencoder(x.shape[1], config.codes, TopK(config.active), generator)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.003)
-    for _ in range(config.steps):
-        reconstruction, codes = model(x)
-        dead = (codes > 0).sum(0) < config.top
-        loss = (x - reconstruction).square().sum(1).mean()
-        loss = loss + model.auxiliary_loss(x, reconstruction, dead, config.active) / 32
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        model.normalize()
-    with torch.no_grad():
-        reconstruction, codes = model(x)
-        return codes.double().numpy(), gs.nn.explained_variance(x, reconstruction)
-
-
-def top_words(embeddings: Matrix, count: int) -> NDArray[np.int64]:
-    """The words with the largest values of each dimension in which as many are positive (dimensions, count)."""
-    used = embeddings[:, (embeddings > 0).sum(0) >= count]
-    return np.argsort(-used, axis=0, kind="stable")[:count].T
-
-
-def coherence(groups: NDArray[np.int64], presence: scipy.sparse.csr_array) -> Matrix:
-    """The mean NPMI of the pairs of each group of words (groups,), in [−1, 1] (Bouma 2009; Lau et al. 2014).
-
-    npmi(a, b) = log(p(a, b) / p(a) p(b)) / −log p(a, b), −1 where a and b never meet, 1 where neither comes alone;
-    p are shares of documents; presence (documents, words) is 1 where the document holds the word.
-    """
-    used, position = np.unique(groups, return_inverse=True)
-    held = presence[:, used]
-    together = (held.T @ held).toarray() / (len(presence.indptr) - 1)
-    alone = np.diag(together)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scores = np.log(together / np.outer(alone, alone)) / -np.log(together)
-    scores = np.where(together == 0, -1.0, np.where(together == 1, 1.0, scores))
-    first, second = np.triu_indices(groups.shape[1], 1)
-    position = position.reshape(groups.shape)
-    return scores[position[:, first], position[:, second]].mean(1)
-
-
-def presence(found: Sequence[Sequence[str]], words: Sequence[str]) -> scipy.sparse.csr_array:
-    """1 where a text holds a word (texts, words)."""
-    number = {word: i for i, word in enumerate(words)}
-    held = [sorted({number[term] for term in text if term in number}) for text in found]
-    pointers = np.cumsum([0, *map(len, held)])
-    columns = np.array([i for own in held for i in own], np.int64)
-    return scipy.sparse.csr_array((np.ones(len(columns)), columns, pointers), shape=(len(found), len(words)))
-
-
 @dataclass(frozen=True)
-class Words:
-    """Sparse word embeddings and what they are worth: `groups` are the top words of each dimension, `scores` their
-    coherence in held-out text; `others` the mean coherence of what they are compared with.
-    """
+class Options:
+    """What sparse word embeddings are made from, and how large they are."""
 
-    words: list[str]
-    embeddings: Matrix
-    groups: NDArray[np.int64]
-    scores: Matrix
-    others: dict[str, float]
-    explained: float
+    folder: Positional[Path | None] = None
+    """the folder of files to learn from; without it, and without vectors, the docstrings of installed packages"""
+    vectors: Path | None = None
+    """dense vectors to make sparse instead, in the format of word2vec (text or binary), GloVe or fastText"""
+    method: Method = "topk"
+    """topk (an autoencoder that keeps the k largest), spine (with penalties), coding (dictionary learning),
+    frame (random directions: truest to the dense similarities, its dimensions mean nothing)"""
+    words: int = 5000
+    """the most frequent words, or the first of the vectors"""
+    window: int = 5
+    """words on either side that count as the context"""
+    dense: int = 128
+    """dimensions of the dense embeddings that are made sparse"""
+    dimensions: int = 512
+    """of the sparse embeddings"""
+    active: int = 12
+    """dimensions of a word above 0, at most"""
+    epochs: int = 60
+    """passes over the words"""
+    shown: int = 10
+    """dimensions printed, those with the largest values"""
+    seed: int = 1
+    """of the training"""
+    similarity: tuple[Path, ...] = ()
+    """files of judged pairs of words, such as WordSim-353 and SimLex-999, to measure both embeddings by"""
+    save: Path | None = None
+    """file to keep the embeddings in"""
+    export: Path | None = None
+    """file in word2vec's text format, which gensim reads"""
+
+    def __post_init__(self) -> None:
+        one_of(METHODS, method=self.method)
+        at_least(1, window=self.window, dense=self.dense, active=self.active, epochs=self.epochs)
+        at_least(2, words=self.words, dimensions=self.dimensions)
+        at_least(0, shown=self.shown)
 
 
-def learn(config: Config, split: str = "test") -> Words:
-    """Sparse embeddings of the words of the training part's modules, their coherence measured in those of `split`."""
-    items = docstrings.corpus(PACKAGES[config.data])
-    seen = [terms(prose(item)) for item in items if part(item.module) == "train"]
-    held_out = [terms(prose(item)) for item in items if part(item.module) == split]
-    words = vocabulary(seen, config.words)
-    dense = dense_embeddings(ppmi(seen, words, config.window), config.dense)
-    sparse, explained = sparse_embeddings(dense, config)
-    present = presence(held_out, words)
-    groups = top_words(sparse, config.top)
-    chance = np.random.default_rng(config.seed).permuted(np.tile(np.arange(len(words)), (200, 1)), axis=1)
-    others = {
-        "dense dimensions": float(coherence(top_words(dense, config.top), present).mean()),
-        "random words": float(coherence(chance[:, : config.top], present).mean()),
-    }
-    return Words(words, sparse, groups, coherence(groups, present), others, explained)
+def learn(texts: Sequence[Sequence[str]], options: Options) -> SparseWords:
+    """Sparse embeddings of the words of texts: PPMI, factorised (Levy & Goldberg 2014), then sparse codes."""
+    return sparse(*learn_dense(texts, options), options)
 
 
-def main() -> None:
-    """Learn the embeddings that the command line asks for, and print their dimensions."""
-    import tyro
+def learn_dense(texts: Sequence[Sequence[str]], options: Options) -> tuple[list[str], NDArray[np.float32]]:
+    """The words of texts, and their dense embeddings."""
+    words = vocabulary(texts, options.words)
+    if len(words) < 10:
+        raise InputError(f"the texts hold {len(words)} different words; ten are the least to learn embeddings from.")
+    matrix = ppmi(numbered(texts, words, options.window), len(words), options.window)
+    return words, factorised(matrix, options.dense)
+
+
+def sparse(words: list[str], dense: NDArray[np.float32], options: Options) -> SparseWords:
+    """Sparse embeddings of words with dense vectors, which are centred and brought to unit length first."""
+    centred = unit(dense - dense.mean(0)) if options.vectors else dense
+    found = codes(centred, options.dimensions, options.active, options.method, options.epochs, options.seed)
+    return SparseWords(words, scipy.sparse.csr_array(found))
+
+
+def texts_of(folder: Path | None) -> list[list[str]]:
+    """The words of each document of a folder, or of each docstring, unstemmed."""
+    analyzer = Analyzer("none")
+    if folder is None:
+        from gossamer_nlp import docstrings
+        from gossamer_nlp.data import PACKAGES
+
+        names = tuple(name for split in PACKAGES["docstrings"].values() for name in split)
+        return [analyzer.terms(f"{item.summary}\n{item.rest}") for item in docstrings.corpus(names)]
+    from gossamer.paths import folder as existing_folder
+    from gossamer_nlp.readers import read_folder
+
+    existing_folder(folder, "a folder of files to learn from")
+    return [analyzer.terms(f"{entry['title']}\n{entry['text']}") for entry in read_folder(folder)]
+
+
+def main(options: Options) -> None:
+    """Learn the embeddings, keep them where asked, and print dimensions with their top words."""
     from rich.console import Console
     from rich.table import Table
 
-    from gossamer.cli import plain_errors
+    from gossamer.threads import use_threads
+    from gossamer_nlp.similarity import intrusion, read_pairs, spearman
+    from gossamer_nlp.vectors import read, write
 
-    with plain_errors():
-        config = tyro.cli(Config, description=__doc__)
-        torch.set_num_threads(1)
-        found = learn(config)
-        table = Table("dimension", "NPMI", "top words")
-        for dimension in np.argsort(-found.scores, kind="stable")[: config.shown]:
-            words = ", ".join(found.words[i] for i in found.groups[dimension])
-            table.add_row(str(dimension), f"{found.scores[dimension]:.2f}", words)
-        console = Console()
-        console.print(table)
-        active = (found.embeddings > 0).sum(1).mean()
+    use_threads(1)
+    judged = [(path.name, read_pairs(path)) for path in options.similarity]
+    if options.vectors:
+        words, dense = read(options.vectors, options.words)
+    else:
+        words, dense = learn_dense(texts_of(options.folder), options)
+    found = sparse(words, dense, options)
+    if options.save:
+        found.save(options.save)
+    if options.export:
+        write(options.export, found.words, found.matrix.toarray())
+    table = Table("dimension", "top words")
+    mass = np.asarray(found.matrix.sum(0)).ravel()
+    for dimension in np.argsort(-mass, kind="stable")[: options.shown].tolist():
+        table.add_row(str(dimension), ", ".join(found.top(dimension)))
+    console = Console()
+    console.print(table)
+    console.print(
+        f"{len(found.words)} words, {found.matrix.nnz / len(found.words):.1f} of {found.dimensions} dimensions active"
+    )
+    codes = found.matrix.toarray()
+    if not np.isnan(told := intrusion(codes, dense, options.seed)):
+        console.print(f"an intruder is told from the words of {told:.0%} of the dimensions")
+    for name, pairs in judged:
+        own, source = spearman(words, codes, pairs), spearman(words, dense, pairs)
         console.print(
-            f"{len(found.words)} words, {active:.1f} of {config.codes} dimensions active, "
-            f"{found.explained:.1%} of the dense embeddings' variance explained"
+            f"{name}: Spearman {own.rho:.3f}, dense {source.rho:.3f}, over {own.known} of {own.pairs} pairs",
+            highlight=False,
         )
-        others = ", ".join(f"{name} {value:.3f}" for name, value in found.others.items())
-        console.print(f"mean NPMI of top words in held-out text: sparse dimensions {found.scores.mean():.3f}, {others}")
 
 
 if __name__ == "__main__":
-    main()
+    from gossamer.cli import run_command
+
+    run_command("nlp", "words")

@@ -1,74 +1,84 @@
-"""Collections: docstrings in three parts, and BEIR folders whole or damaged."""
+"""Collections: docstrings in three parts, BEIR folders whole or damaged, and pairs made without labels."""
 
 from pathlib import Path
 
 import pytest
 
 import gossamer as gs
-from gossamer_nlp.data import SPLITS, load, of_docstrings, part
-from gossamer_nlp.docstrings import Docstring
-from gossamer_nlp.text import FIELDS
+from gossamer_nlp.data import (
+    SPLITS,
+    Collection,
+    held_out,
+    judged_pairs,
+    load,
+    of_docstrings,
+    pairs,
+    with_pseudo_queries,
+    write_beir,
+)
+from gossamer_nlp.docstrings import FIELDS, Docstring
 
 
 def items() -> list[Docstring]:
     def item(i: int) -> Docstring:
-        rest = f"Body of {i}.\n\nReturns\n-------\nx{i}"
-        return Docstring("p", f"p.module{i // 2}", f"name_{i}", f"Find the thing number {i} by name", rest)
+        package = ("scipy", "numpy", "sklearn", "networkx")[i % 4]
+        return Docstring(package, f"{package}.m", f"name_{i}", f"Find the thing number {i} by name", f"Body of {i}.")
 
     return [item(i) for i in range(40)]
 
 
-def test_every_document_is_indexed_and_a_module_stays_in_one_part():
-    found = of_docstrings(items(), "summary", "toy", {"p": "1"})
+def test_every_document_is_indexed_and_a_package_stays_in_one_part():
+    found = of_docstrings(items(), "summary", "docstrings", {"scipy": "1"})
     assert len(found.documents) == 40
-    assert found.fields == FIELDS
-    assert found.documents[3][FIELDS.index("lead")] == ("body", "of", "3")
-    assert found.documents[3][FIELDS.index("returns")] == ("x", "3")
-    parts = {number: split for split, judged in found.queries.items() for _, relevant in judged for number in relevant}
-    assert sorted(parts) == list(range(40))
-    assert all(parts[i] == parts[i + 1] == part(f"p.module{i // 2}") for i in range(0, 40, 2))
-    assert found.queries["train"][0][0][:3] == ("find", "the", "thing")
-
-
-def test_the_parts_have_their_shares():
-    counts = [part(f"module{i}") for i in range(4000)]
-    assert [counts.count(split) / 4000 for split in SPLITS] == pytest.approx([0.6, 0.15, 0.25], abs=0.02)
+    assert found.documents[3][FIELDS.index("lead")] == "Body of 3."
+    assert [len(found.queries[split]) for split in ("train", "development", "test")] == [10, 10, 20]
+    assert all(number % 4 == 0 for query in found.queries["train"] for number in query.relevant)
+    assert found.queries["train"][0].text == "Find the thing number 0 by name"
 
 
 def test_anonymous_queries_lose_the_name_and_short_ones_are_left_out():
-    found = of_docstrings(
-        [*items(), Docstring("p", "p.a", "find_thing", "Find the thing", "Body")], "anonymous", "toy", {}
-    )
-    assert found.name == "toy-anonymous"
-    assert len(found.documents) == 41
-    queries = {number: terms for judged in found.queries.values() for terms, relevant in judged for number in relevant}
-    assert queries[7] == ("find", "the", "thing", "number", "by")
+    short = Docstring("numpy", "numpy.a", "find_thing", "Find the thing", "Body")
+    found = of_docstrings([*items(), short], "anonymous", "docstrings", {})
+    assert found.name.endswith("-anonymous")
+    queries = {number: query.text for own in found.queries.values() for query in own for number in query.relevant}
+    assert queries[7] == "Find the thing number by"
     assert 40 not in queries
 
 
 def test_a_beir_folder(folder: Path):
     found = load("beir", folder=folder)
     assert found.fields == ("title", "text")
-    assert {split: len(judged) for split, judged in found.queries.items()} == {
-        "train": 64,
-        "development": 16,
-        "test": 40,
-    }
-    assert len(found.documents) == 120
-    assert [len(field) for field in found.documents[0]] == [1, 11]
-    assert found.queries["test"][0][1] == {80: 1.0}
-    assert found.name == f"words-{found.sha256[:8]}"
+    assert [len(found.queries[split]) for split in ("train", "development", "test")] == [64, 16, 40]
+    assert found.queries["test"][0].relevant == {80: 1.0}
     (folder / "qrels" / "dev.tsv").write_text("query-id\tcorpus-id\tscore\nq0\td1\t2\nq0\td0\t0\n")
     judged = load("beir", folder=folder).queries
-    assert judged["development"] == ((judged["train"][0][0], {1: 2.0}),)
-    assert len(judged["train"]) == 80
+    assert judged["development"] == ((judged["train"][0].id, judged["train"][0].text, {1: 2.0}),)
+    assert len(judged_pairs(load("beir", folder=folder))) == 80
 
 
-def damage(folder: Path, name: str, content: str | None) -> None:
-    path = folder / name
-    path.unlink()
-    if content is not None:
-        path.write_text(content)
+def test_a_beir_folder_with_test_queries_alone_is_chosen_by_its_own_titles(folder: Path):
+    (folder / "qrels" / "train.tsv").unlink()
+    corpus = folder / "corpus.jsonl"
+    corpus.write_text(corpus.read_text().replace('"title": "', '"title": "the title of '))
+    found = load("beir", folder=folder)
+    assert len(found.queries["development"]) > 2
+    query = found.queries["development"][0]
+    (number,) = query.relevant
+    assert found.documents[number][0] == ""
+    assert query.text.startswith("the title of")
+    assert number not in {pair.number for pair in pairs(found) if pair.query == query.text}
+
+
+def test_valid_json_is_read(folder: Path):
+    """A byte order mark, blank lines, U+2028 in a string, a title that is a number, and qrels without a header."""
+    corpus = (folder / "corpus.jsonl").read_text()
+    extra = '{"_id": "x", "title": 7, "text": "a\u2028b"}\n'
+    (folder / "corpus.jsonl").write_text("\ufeff" + corpus + "\n" + extra, encoding="utf-8")
+    test = folder / "qrels" / "test.tsv"
+    test.write_text(test.read_text().partition("\n")[2])
+    found = load("beir", folder=folder)
+    assert found.documents[120] == ("7", "a\u2028b")
+    assert len(found.queries["test"]) == 40
 
 
 @pytest.mark.parametrize(
@@ -76,16 +86,24 @@ def damage(folder: Path, name: str, content: str | None) -> None:
     [
         ("corpus.jsonl", None, "corpus.jsonl cannot be read"),
         ("corpus.jsonl", "", "corpus.jsonl is empty"),
+        (
+            "corpus.jsonl",
+            '{"_id": "a", "text": "x"}\n{"_id": "a", "text": "y"}',
+            "line 2: the id 'a' stands there twice",
+        ),
+        ("corpus.jsonl", "[" * 100_000, "corpus.jsonl, line 1"),
+        ("corpus.jsonl", b'{"_id": "a", "text": "x"}\n\xff', "line 2: not UTF-8"),
         ("queries.jsonl", '{"_id": "q0", "text": "a b"}\n{"_id": "q1", "te', "queries.jsonl, line 2"),
-        ("queries.jsonl", '{"_id": "q0"}\n', "queries.jsonl, line 1"),
-        ("qrels/train.tsv", None, r"train.tsv cannot be read.*qrels/test.tsv"),
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\n", "no test queries"),
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq1\td1\t1\nq1\td999", "test.tsv, line 3"),
-        ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq1\td999\t1\n", "d999"),
+        ("qrels/test.tsv", "q1\td1\tinf\n", "a score of inf"),
     ],
 )
-def test_a_damaged_folder_is_refused(folder: Path, name: str, content: str | None, message: str):
-    damage(folder, name, content)
+def test_a_damaged_folder_is_refused(folder: Path, name: str, content: str | bytes | None, message: str):
+    path = folder / name
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(gs.InputError, match=message):
         load("beir", folder=folder)
 
@@ -95,9 +113,47 @@ def test_other_input_that_cannot_be_used(tmp_path: Path):
         (("docstring",), "did you mean 'docstrings'"),
         (("docstrings", "short"), "summary, anonymous"),
         (("beir",), "--data-dir"),
-        (("beir", "summary", tmp_path / "none"), "none is not a folder"),
+        (("beir", "summary", tmp_path / "none"), "does not exist"),
         (("beir", "anonymous", tmp_path), "names of their own"),
-        (("docstrings", "summary", tmp_path), "belongs to the data set 'beir'"),
+        (("docstrings", "summary", tmp_path), "belongs to the data sets"),
     ):
         with pytest.raises(gs.InputError, match=message):
             load(*call)
+
+
+def collection(*documents: tuple[str, str]) -> Collection:
+    ids = tuple(str(i) for i in range(len(documents)))
+    return Collection("toy", ("title", "text"), ids, documents, {"train": (), "development": (), "test": ()}, "", {})
+
+
+def test_pairs_are_made_of_titles_or_first_sentences_which_the_document_loses():
+    found = pairs(
+        collection(
+            ("A title of its own", "The text of it is here."),
+            ("", "The first sentence stands here. The second one stays, and so on."),
+            ("", "全文検索エンジンの仕組みを説明する長い文章です。二つ目の文はここにあります。残ります。"),
+            ("", "too short"),
+            ("", ""),
+        )
+    )
+    assert [(pair.query, pair.document) for pair in found] == [
+        ("A title of its own", ("", "The text of it is here.")),
+        ("The first sentence stands here.", ("", " The second one stays, and so on.")),
+        ("全文検索エンジンの仕組みを説明する長い文章です。", ("", "二つ目の文はここにあります。残ります。")),
+    ]
+    kept, held = held_out(found, 0.5)
+    assert sorted([*kept, *held]) == sorted(found)
+
+
+def test_pseudo_queries_need_documents():
+    with pytest.raises(gs.InputError, match="too few documents"):
+        with_pseudo_queries(collection(("Only one title", "and one text for it")))
+
+
+def test_a_collection_becomes_a_folder_of_beir_and_comes_back(folder: Path, tmp_path: Path):
+    first = load("beir", folder=folder)
+    write_beir(first, tmp_path / "again")
+    again = load("beir", folder=tmp_path / "again")
+    assert (again.ids, again.documents) == (first.ids, first.documents)
+    for split in SPLITS:
+        assert sorted(again.queries[split]) == sorted(first.queries[split])

@@ -86,7 +86,7 @@ def test_the_cache_is_used_checked_and_made_anew(tmp_path: Path, monkeypatch: py
     packages = ("joblib",)
     found = corpus(packages)
     assert len(found) > 50
-    (path,) = tmp_path.glob("gossamer/docstrings-*.json")
+    (path,) = tmp_path.glob("gossamer/nlp/docstrings-*.json")
     assert docstrings.versions(packages) == {"joblib": version("joblib")}
 
     stored = json.loads(path.read_text())
@@ -109,3 +109,60 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, monkeypa
 def test_a_missing_package_is_named_with_the_line_that_installs_it():
     with pytest.raises(gs.InputError, match=r'nosuchthing.*pip install "gossamer\[nlp\]"'):
         corpus(("nosuchthing",))
+
+
+def test_near_duplicates_and_private_items_are_left_out():
+    first = Docstring("p", "p.a", "f", "Sum of all elements.", REST)
+    words = REST.split()
+    nearly = " ".join([*words[:24], *(f"new{i}" for i in range(6))])
+    hardly = " ".join([*words[:8], *(f"new{i}" for i in range(22))])
+    items = [
+        first,
+        first._replace(name="g", summary="Another sum of elements.", rest=nearly),
+        first._replace(name="h", summary="A third sum of elements.", rest=hardly),
+        first._replace(name="C._hidden", summary="A fourth sum of elements.", rest="x ".join(map(str, range(40)))),
+    ]
+    assert [item.name for item in distinct(iter(items))] == ["f", "h"]
+
+
+def test_sections_of_numpy_google_and_sphinx_headings():
+    text = """The lead,
+of two lines.
+
+More of it.
+
+Parameters
+----------
+x : array
+
+Returns:
+    the sum
+
+>>> total([1])
+1
+
+See Also
+--------
+mean
+"""
+    found = dict(docstrings.sections(text))
+    assert found["lead"] == "The lead,\nof two lines."
+    assert found["description"] == "More of it."
+    assert "x : array" in found["parameters"]
+    assert found["returns"].startswith("the sum")
+    assert found["code"] == ">>> total([1])"
+    assert found["see also"].endswith("mean")
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "same"),
+    [("sort", "sorted", True), ("compute", "computation", True), ("compute", "compare", False), ("fft", "ffts", False)],
+)
+def test_forms_of_one_word(a: str, b: str, same: bool):
+    assert docstrings.akin(a, b) is docstrings.akin(b, a) is same
+
+
+def test_anonymous_queries_keep_nothing_of_the_name():
+    query = "Raise a square matrix to the (integer) power `n`."
+    assert docstrings.anonymous(query, "matrix_power") == "Raise a square to the integer n"
+    assert docstrings.anonymous("Powers of matrices", "MatrixPower") == "of"

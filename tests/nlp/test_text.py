@@ -1,76 +1,63 @@
-"""How text is cut into terms, and docstrings into sections."""
+"""How text is cut into terms, in any script."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from gossamer_nlp.text import akin, anonymous, sections, terms
+import gossamer as gs
+from gossamer_nlp.text import LONGEST, Analyzer
 
-
-def test_identifiers_fall_into_their_pieces():
-    assert terms("sparse_csrMatrix2, HTTPServer's N-D") == [
-        "sparse",
-        "csr",
-        "matrix",
-        "2",
-        "http",
-        "server",
-        "s",
-        "n",
-        "d",
-    ]
-
-
-def test_sections_of_numpy_google_and_sphinx_headings():
-    text = """The lead,
-of two lines.
-
-More of it.
-
-Parameters
-----------
-x : array
-
-Returns:
-    the sum
-
->>> total([1])
-1
-
-.. note::
-
-    Kept with what it stands in.
-
-See Also
---------
-mean
-"""
-    found = dict(sections(text))
-    assert found["lead"] == "The lead,\nof two lines."
-    assert found["description"] == "More of it."
-    assert "x : array" in found["parameters"]
-    assert found["returns"].startswith("the sum")
-    assert found["code"] == ">>> total([1])"
-    assert found["see also"].endswith("mean")
-    assert list(found) == ["lead", "description", "parameters", "returns", "code", "see also"]
+ENGLISH = Analyzer()
 
 
 @pytest.mark.parametrize(
-    ("a", "b", "same"),
+    ("text", "terms"),
     [
-        ("sort", "sorted", True),
-        ("compute", "computation", True),
-        ("compute", "compare", False),
-        ("fft", "fft", True),
-        ("fft", "ffts", False),
-        ("sort", "sum", False),
-        ("linear", "linalg", False),
+        ("Running runs", ["run", "run"]),
+        ("sparse_csrMatrix2", ["spars", "csr", "matrix", "2", "sparse_csrmatrix2"]),
+        ("HTTPServer's N-D", ["http", "server", "httpserver", "s", "n", "d"]),
+        ("C++ and C# and C", ["c++", "and", "c#", "and", "c"]),
+        ("__init__ ___", ["init"]),
+        ("e\u0301te\u0301", ["été"]),
+        ("ﬁsh Ｆｕｌｌ", ["fish", "full"]),
+        ("全文検索", ["全文", "文検", "検索"]),
+        ("犬", ["犬"]),
+        ("한국어 사전", ["한국", "국어", "사전"]),
+        ("हिन्दी में", ["हिन्दी", "में"]),
+        ("", []),
+        (" \u2028 …!", []),
     ],
 )
-def test_forms_of_one_word(a: str, b: str, same: bool):
-    assert akin(a, b) is same
-    assert akin(b, a) is same
+def test_terms(text: str, terms: list[str]):
+    assert ENGLISH.terms(text) == terms
 
 
-def test_anonymous_queries_keep_nothing_of_the_name():
-    own = set(terms("numpy.linalg.matrix_power"))
-    assert anonymous("Raise a square matrix to the (integer) power `n`.", own) == "Raise a square to the integer n"
-    assert anonymous("Powers of matrices", own) == "of"
+def test_stems_by_language_or_none():
+    assert Analyzer("german").terms("Überschwemmungen") == Analyzer("german").terms("Überschwemmung")
+    russian = Analyzer("russian")
+    assert russian.terms("книгами") == russian.terms("книга")
+    assert Analyzer("none").terms("Überschwemmungen Running") == ["überschwemmungen", "running"]
+    with pytest.raises(gs.InputError, match=r"'englsh' \(did you mean 'english'\?\)"):
+        Analyzer("englsh")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=60))
+def test_any_text_has_terms_the_same_by_spans(text: str):
+    terms = ENGLISH.terms(text)
+    spans = list(ENGLISH.spans(text))
+    assert [term for _, _, own in spans for term in own] == terms
+    assert all(0 <= start < end <= len(text) for start, end, _ in spans)
+    assert all(term for term in terms)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(st.characters(max_codepoint=127), max_size=60))
+def test_ascii_is_cut_as_other_text_is(text: str):
+    """A word of another script, a space away, changes the pattern that is used, and nothing else."""
+    assert ENGLISH.terms(text + " ж")[:-1] == ENGLISH.terms(text)
+
+
+def test_a_word_of_megabytes_counts_by_its_start():
+    assert ENGLISH.terms("x" * 2_000_000) == ENGLISH.terms("x" * LONGEST)
+    assert len(ENGLISH.terms("aB" * 1_000_000)) == LONGEST // 2 + 2

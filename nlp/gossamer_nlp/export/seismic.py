@@ -1,0 +1,22 @@
+"""The JSONL that Seismic reads (Bruch et al. 2024; `pip install pyseismic-lsr`): a document a line."""
+
+import json
+from pathlib import Path
+
+from gossamer_nlp.export.exported import Exported
+
+
+def write(found: Exported, path: Path) -> None:
+    """Write {"id": …, "content": "", "vector": {term: value, …}} for each document that has a term.
+
+    A query is {term: how often it stands there}, as `Exported.query` counts.
+    """
+    from gossamer.paths import write_atomically
+
+    lines = []
+    for i, name in enumerate(found.ids):
+        columns, values = found.row(i)
+        if len(columns):
+            vector = {found.terms[c]: round(v, 6) for c, v in zip(columns.tolist(), values.tolist(), strict=True)}
+            lines.append(json.dumps({"id": name, "content": "", "vector": vector}, ensure_ascii=False) + "\n")
+    write_atomically(path, "".join(lines).encode("utf-8", "replace"))
