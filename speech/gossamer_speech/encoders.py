@@ -1,14 +1,14 @@
-"""Features of a frame: one linear map and one nonlinearity, learned or not; and the recogniser that reads them.
+"""Codes of patches of log-mel frames: one module each, from (n, inputs) to (n, codes), none of them below zero.
 
-Every encoder that has weights is `nn.Sequential(nn.Linear, activation)`, so that their costs are counted alike.
+Those that have weights alone are `nn.Sequential(nn.Linear, activation)`, so that their costs are counted alike.
 """
 
+import numpy as np
 import torch
-import torchaudio
 from torch import Tensor, nn
 
 from gossamer.nn import SparseAutoencoder
-from gossamer_speech.features import CONTEXT, INPUTS, MELS
+from gossamer_speech.features import cepstra, deltas
 
 
 class CReLU(nn.Module):
@@ -19,69 +19,137 @@ class CReLU(nn.Module):
         return torch.cat([x.relu(), (-x).relu()], dim=-1)
 
 
+class Triangle(nn.Module):
+    """max(0, μ(z) − z_j), z_j = ‖x − c_j‖ and μ their mean over j: the soft k-means code of Coates & Ng (2011)."""
+
+    def __init__(self, centres: Tensor) -> None:
+        super().__init__()
+        self.centres = nn.Parameter(centres, requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, inputs) → (…, centres)."""
+        squares = x.square().sum(-1, keepdim=True) - 2 * x @ self.centres.T + self.centres.square().sum(1)
+        distances = squares.clamp_min(0).sqrt()
+        return (distances.mean(-1, keepdim=True) - distances).relu()
+
+
+class Pursuit(nn.Module):
+    """[max(z, 0), max(−z, 0)], z the k atoms that orthogonal matching pursuit takes one by one (Pati et al. 1993)."""
+
+    def __init__(self, atoms: Tensor, mean: Tensor, k: int) -> None:
+        super().__init__()
+        self.atoms, self.mean = nn.Parameter(atoms, requires_grad=False), nn.Parameter(mean, requires_grad=False)
+        self.k = k
+
+    def signed(self, x: Tensor) -> Tensor:
+        """The code z (n, atoms) of x (n, inputs), by scikit-learn."""
+        from sklearn.decomposition import sparse_encode
+
+        found = sparse_encode((x - self.mean).numpy(), self.atoms.numpy(), algorithm="omp", n_nonzero_coefs=self.k)
+        return torch.from_numpy(np.asarray(found, np.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, inputs) → (n, 2 · atoms)."""
+        z = self.signed(x)
+        return torch.cat([z.relu(), (-z).relu()], dim=-1)
+
+
+class Factors(nn.Module):
+    """z ≥ 0 with max(x − least, 0) ≈ z H, by a few multiplicative updates (Lee & Seung 2001)."""
+
+    def __init__(self, factors: Tensor, least: Tensor, updates: int = 20) -> None:
+        super().__init__()
+        self.factors, self.least = nn.Parameter(factors, requires_grad=False), nn.Parameter(least, requires_grad=False)
+        self.updates = updates
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, inputs) → (n, factors)."""
+        x = (x - self.least).relu()
+        aim, gram = x @ self.factors.T, self.factors @ self.factors.T
+        z = torch.full_like(aim, 1.0) * (x.mean() / len(self.factors) / self.factors.mean())
+        for _ in range(self.updates):
+            z = z * aim / (z @ gram + 1e-9)
+        return z
+
+
 def linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
     """A linear layer that holds these weights (out, in)."""
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
-    layer.weight = nn.Parameter(weight.detach().clone())
+    layer.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
     if bias is not None:
-        layer.bias = nn.Parameter(bias.detach().clone())
+        layer.bias = nn.Parameter(bias.detach().clone(), requires_grad=False)
     return layer
 
 
 def log_mel() -> nn.Sequential:
-    """The stacked log-mel frame itself, 2 · 200 features: what the others must beat."""
+    """The frames themselves."""
     return nn.Sequential(nn.Identity(), CReLU())
 
 
-def mfcc(count: int) -> nn.Sequential:
-    """The first `count` cepstral coefficients of 5 frames, 2 · 5 · count features (Davis & Mermelstein 1980)."""
-    cosines = torchaudio.functional.create_dct(count, MELS, "ortho").T
-    return nn.Sequential(linear(torch.block_diag(*[cosines] * CONTEXT)), CReLU())
+def mfcc(width: int, mels: int) -> nn.Sequential:
+    """All cepstral coefficients of each of `width` frames (Davis & Mermelstein 1980)."""
+    cosines = torch.from_numpy(cepstra(np.eye(mels), mels).T)
+    return nn.Sequential(linear(torch.block_diag(*[cosines] * width)), CReLU())
 
 
-def pca(frames: Tensor, count: int) -> nn.Sequential:
-    """The frames' first `count` principal components, 2 · count features; there are at most 200."""
-    mean = frames.mean(0)
-    covariance = (frames - mean).T @ (frames - mean) / len(frames)
+def mfcc_13(mels: int) -> nn.Sequential:
+    """The first 13 cepstral coefficients of the middle of nine frames, with their slopes and the slopes of these."""
+    frames = np.eye(9 * mels).reshape(9 * mels, 9, mels)
+    static = cepstra(frames, 13)
+    slopes = deltas(static)
+    columns = np.concatenate([static[:, 4], slopes[:, 4], deltas(slopes)[:, 4]], axis=1)
+    return nn.Sequential(linear(torch.from_numpy(columns.T.astype(np.float32))), CReLU())
+
+
+def pca(patches: Tensor, count: int) -> nn.Sequential:
+    """The patches' first `count` principal components."""
+    mean = patches.mean(0)
+    covariance = (patches - mean).T @ (patches - mean) / len(patches)
     _, vectors = torch.linalg.eigh(covariance.double())
     directions = vectors.flip(1)[:, :count].T.float()
     return nn.Sequential(linear(directions, -directions @ mean), CReLU())
 
 
-def random_relu(count: int, generator: torch.Generator) -> nn.Sequential:
-    """max(Wx, 0) with W drawn from N(0, 1 / 200) and never trained (Rahimi & Recht 2008)."""
-    return nn.Sequential(linear(torch.randn(count, INPUTS, generator=generator) / INPUTS**0.5), nn.ReLU())
+def random(inputs: int, count: int, activation: nn.Module, generator: torch.Generator) -> nn.Sequential:
+    """activation(Wx) with W drawn from N(0, 1 / inputs) and never trained (Rahimi & Recht 2008)."""
+    return nn.Sequential(linear(torch.randn(count, inputs, generator=generator) / inputs**0.5), activation)
+
+
+def k_means(patches: Tensor, count: int, generator: torch.Generator, rounds: int = 15) -> Triangle:
+    """Soft distances to `count` centres, found by Lloyd's rounds; a centre without patches stays where it is."""
+    centres = patches[torch.randperm(len(patches), generator=generator)[:count]].clone()
+    for _ in range(rounds):
+        nearest = (centres.square().sum(1) - 2 * patches @ centres.T).argmin(1)
+        sizes = torch.bincount(nearest, minlength=len(centres))[:, None]
+        sums = torch.zeros_like(centres).index_add_(0, nearest, patches)
+        centres = torch.where(sizes > 0, sums / sizes.clamp_min(1), centres)
+    return Triangle(centres)
+
+
+def nmf(patches: Tensor, count: int, generator: torch.Generator, rounds: int = 60) -> Factors:
+    """Non-negative factors of at most 20,000 patches, each band from its least value on, by multiplicative updates."""
+    least = patches.amin(0)
+    x = patches[:20_000] - least
+    z, factors = (torch.rand(*shape, generator=generator) + 0.1 for shape in ((len(x), count), (count, x.shape[1])))
+    for _ in range(rounds):
+        z = z * (x @ factors.T) / (z @ (factors @ factors.T) + 1e-9)
+        factors = factors * (z.T @ x) / (z.T @ z @ factors + 1e-9)
+    return Factors(factors / factors.norm(dim=1, keepdim=True).clamp_min(1e-9), least)
+
+
+def pursuit(patches: Tensor, count: int, k: int, seed: int) -> Pursuit:
+    """A dictionary learned online (Mairal et al. 2009), its codes by orthogonal matching pursuit."""
+    from sklearn.decomposition import MiniBatchDictionaryLearning
+
+    mean = patches.mean(0)
+    model = MiniBatchDictionaryLearning(
+        count, batch_size=256, max_iter=2, random_state=seed, fit_algorithm="lars", transform_algorithm="omp"
+    ).fit((patches[:20_000] - mean).numpy())
+    return Pursuit(torch.from_numpy(np.asarray(model.components_, np.float32)), mean, k)
 
 
 def learned(autoencoder: SparseAutoencoder) -> nn.Sequential:
     """The autoencoder's encoder alone, σ(Wx + (c − Wb)): its decoder and b are not needed any more."""
     weight = autoencoder.encoder.weight
-    return nn.Sequential(
-        linear(weight, autoencoder.encoder.bias - weight @ autoencoder.decoder.bias), autoencoder.activation
-    )
-
-
-def pool(codes: Tensor, segments: int) -> Tensor:
-    """Mean and maximum of each code over each of `segments` equal parts of a word.
-
-    (…, T, codes) → (…, 2 · segments · codes). A word shorter than `segments` frames gives a frame to several parts.
-    """
-    time = codes.shape[-2]
-    parts = []
-    for i in range(segments):
-        start = min(time * i // segments, time - 1)
-        part = codes[..., start : max(time * (i + 1) // segments, start + 1), :]
-        parts += [part.mean(-2), part.amax(-2)]
-    return torch.cat(parts, dim=-1)
-
-
-class Recogniser(nn.Module):
-    """What is shipped: frames (words, T, 200) to scores (words, classes), softmax of which are probabilities."""
-
-    def __init__(self, encoder: nn.Module, segments: int, classifier: nn.Linear) -> None:
-        super().__init__()
-        self.encoder, self.segments, self.classifier = encoder, segments, classifier
-
-    def forward(self, frames: Tensor) -> Tensor:
-        """Encode each frame, pool over the word, classify."""
-        return self.classifier(pool(self.encoder(frames), self.segments))
+    bias = autoencoder.encoder.bias - weight @ autoencoder.decoder.bias
+    return nn.Sequential(linear(weight, bias), autoencoder.activation.requires_grad_(False)).eval()

@@ -1,15 +1,17 @@
-"""Twenty words in fifty-one voices, spoken by the eSpeak NG synthesiser; the same bytes on every call.
+"""Words in fifty-one voices, spoken by the eSpeak NG synthesiser; the same bytes on every call.
 
 The synthesiser keeps state between words, so all of them are spoken in one process, in one order, from one seed.
 """
 # ruff: noqa: SIM905 - a list of voices reads better as a line of words
 
 import ctypes
+import json
 import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import espeakng_loader
@@ -48,9 +50,18 @@ class Utterance:
 
 
 def script() -> list[Utterance]:
-    """Everything that is said, in order: each training voice says each word once, each test voice three times."""
+    """The data set, in order: each training voice says each word once, each test voice three times."""
+    return said(WORDS, [(v, False) for v in TRAIN_VOICES] + [(v, True) for v in TEST_VOICES * TEST_TAKES])
+
+
+def everyone(words: Sequence[str], takes: int) -> list[Utterance]:
+    """Words of one's own, each said `takes` times by each voice."""
+    return said(words, [(voice, False) for voice in (*TRAIN_VOICES, *TEST_VOICES) * takes])
+
+
+def said(words: Sequence[str], parts: Sequence[tuple[str, bool]]) -> list[Utterance]:
+    """Each word by each voice, in an accent, at a rate and a pitch that are drawn; the same on every call."""
     draw = np.random.default_rng(0)
-    parts = [(voice, False) for voice in TRAIN_VOICES] + [(voice, True) for voice in TEST_VOICES * TEST_TAKES]
     return [
         Utterance(
             word=word,
@@ -61,15 +72,16 @@ def script() -> list[Utterance]:
             test=test,
         )
         for voice, test in parts
-        for word in WORDS
+        for word in words
     ]
 
 
-def speak() -> list[np.ndarray]:
-    """The samples of every utterance of the script, int16 at 22,050 Hz, spoken in a process of their own."""
+def speak(utterances: Sequence[Utterance]) -> list[np.ndarray]:
+    """The samples of every utterance, int16 at 22,050 Hz, spoken in a process of their own."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "speech.npz")
-        done = subprocess.run([sys.executable, "-m", __name__, str(path)], capture_output=True, text=True)
+        lines = json.dumps([asdict(utterance) for utterance in utterances])
+        done = subprocess.run([sys.executable, "-m", __name__, str(path)], input=lines, capture_output=True, text=True)
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
             raise InputError(f"eSpeak NG failed ({reason}); type: pip install --force-reinstall espeakng-loader")
@@ -78,8 +90,8 @@ def speak() -> list[np.ndarray]:
     return np.split(samples, np.cumsum(lengths)[:-1])
 
 
-def write(path: Path) -> None:
-    """Speak the script in this process and write it to `path`."""
+def write(path: Path, utterances: Sequence[Utterance]) -> None:
+    """Speak in this process and write the samples to `path`."""
     os.chdir(Path(espeakng_loader.get_data_path()).parent)  # eSpeak NG cuts the path of its data at 160 bytes
     library = ctypes.CDLL(espeakng_loader.get_library_path())
     library.espeak_ng_SetRandSeed.argtypes = [ctypes.c_long]
@@ -96,7 +108,7 @@ def write(path: Path) -> None:
     library.espeak_SetSynthCallback(hear)
     library.espeak_ng_SetRandSeed(0)
     spoken = []
-    for utterance in script():
+    for utterance in utterances:
         heard.clear()
         word = utterance.word.encode()
         voice = f"{utterance.accent}+{utterance.voice}".encode()
@@ -113,4 +125,4 @@ def write(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]))
+    write(Path(sys.argv[1]), [Utterance(**fields) for fields in json.load(sys.stdin)])

@@ -1,164 +1,237 @@
-"""From codes to numbers: the linear recogniser, its accuracy, and what a dictionary of codes is worth."""
+"""From words to numbers: features learned and read fold by fold, in quiet and in noise, and what codes are worth."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupShuffleSplit
 from torch import Tensor, nn
 
+import gossamer as gs
 from gossamer.nn import SparseAutoencoder, explained_variance
-from gossamer_speech.encoders import linear, pool
-from gossamer_speech.features import stack
+from gossamer_speech import espeak, learning, noise, reading
+from gossamer_speech.config import Config
+from gossamer_speech.data import Words, spoken
+from gossamer_speech.reading import Examples
+from gossamer_speech.recogniser import Features, Recogniser, Shape
 
-STRENGTHS = (1.0, 10.0, 100.0, 1000.0)
-SCALINGS = ("each", "all")
+PATCHES = 50_000  # of the training words, that a dictionary is learned from
+Log = Callable[[str], None]
+
+
+def splits(words: Words, split: str) -> list[np.ndarray]:
+    """Marks of the test words of each fold."""
+    if split == "official":
+        if words.official is None:
+            raise gs.InputError("split is 'official', but this data set has no split of its own; choose speaker.")
+        return [words.official]
+    return reading.folds(words.speakers)
+
+
+def tested(config: Config) -> list[tuple[str, float]]:
+    """The noises that words not heard in training are recognised in, too; none where all words are in noise."""
+    levels = [(kind, level) for kind in ("white", "babble") for level in config.levels]
+    return [*levels, ("reverberation", 0.0)] if config.noise == "none" else []
+
+
+class Heard:
+    """Images of all words, made when asked for and kept.
+
+    `groups` (n,) numbers the part of each word, which it is tested with: babble is of other words of the same part, so
+    that no test word is heard in training.
+    """
+
+    def __init__(self, words: Words, config: Config, shape: Shape, folds: Sequence[np.ndarray]) -> None:
+        self.words, self.config, self.shape = words, config, shape
+        self.groups = sum(number * test for number, test in enumerate(folds, 1))
+        self.kept: dict[str, Tensor] = {}
+
+    def clean(self) -> Tensor:
+        """All words as the configuration has them, (n, warps, LENGTH, mels)."""
+        return self._all("clean", lambda which: self.noisy(which, self.config.noise, self.config.snr))
+
+    def varied(self) -> Tensor:
+        """All words once more, each in white noise or babble, from 0 to 20 dB."""
+        return self._all("varied", self._varied)
+
+    def synthetic(self) -> Tensor:
+        """The words' names as eSpeak NG's voices say them, one word after another, (n, warps, LENGTH, mels)."""
+        if not self.config.synthetic:
+            return self.clean()[:0]
+        if "synthetic" not in self.kept:
+            script = espeak.everyone(self.words.names, self.config.synthetic)
+            sounds = [sound.astype(np.float32) / 32768 for sound in spoken(script, self.words.rate)]
+            self.kept["synthetic"] = self.shape.images(sounds)
+        return self.kept["synthetic"]
+
+    def noisy(self, which: np.ndarray, kind: str, snr: float) -> list[np.ndarray]:
+        """Samples of the given words of one part in noise; babble is of others among them."""
+        draw, sounds = np.random.default_rng(self.config.seed), list(self.words.chosen(which))
+        return [noise.degraded(sound, kind, snr, self.words.rate, sounds, draw) for sound in sounds]
+
+    def _varied(self, which: np.ndarray) -> list[np.ndarray]:
+        draw, sounds = np.random.default_rng(self.config.seed), list(self.words.chosen(which))
+        kinds, levels = draw.choice(["white", "babble"], len(sounds), p=[0.3, 0.7]), draw.uniform(0, 20, len(sounds))
+        rows = zip(sounds, kinds, levels, strict=True)
+        return [noise.degraded(s, k, level, self.words.rate, sounds, draw) for s, k, level in rows]
+
+    def _all(self, name: str, sounds: Callable[[np.ndarray], list[np.ndarray]]) -> Tensor:
+        if name not in self.kept:
+            parts = [np.flatnonzero(self.groups == group) for group in np.unique(self.groups)]
+            images = torch.cat([self.shape.images(sounds(part)) for part in parts])
+            self.kept[name] = images[torch.from_numpy(np.argsort(np.concatenate(parts)))]
+        return self.kept[name]
 
 
 @torch.inference_mode()
-def pooled(encoder: nn.Module, words: Sequence[Tensor], segments: int) -> np.ndarray:
-    """The pooled codes (words, width) of words of frames (T, 40)."""
-    codes = encoder(torch.cat([stack(word) for word in words]))
-    return torch.stack([pool(c, segments) for c in codes.split([-(-len(word) // 2) for word in words])]).numpy()
+def features(body: nn.Module, images: Tensor, batch: int = 100) -> Tensor:
+    """The features (n, width) of images, some words at a time."""
+    return torch.cat([body(part) for part in images.split(batch)])
 
 
-@dataclass(frozen=True)
-class Examples:
-    """Pooled codes (n, width), labels (n,) and speakers (n,) of some words."""
+@dataclass
+class Fold:
+    """What one fold gave: the test words' scores, in quiet and in noise, and what is shipped."""
 
-    codes: np.ndarray
-    labels: np.ndarray
-    speakers: np.ndarray
-
-
-@dataclass(frozen=True)
-class Scaled:
-    """Training and test codes in coordinates that make the fit cheap and change nothing else.
-
-    x = (codes − mean) / scale; where there are more codes than words, x is replaced by its coordinates in the space
-    that the training words span, which holds every solution of an L2-penalised fit (the representer theorem).
-    """
-
-    train: np.ndarray
-    test: np.ndarray
-    mean: np.ndarray
-    scale: np.ndarray
-    basis: np.ndarray | None
-
-    @classmethod
-    def of(cls, train: np.ndarray, test: np.ndarray, scaling: str) -> "Scaled":
-        """`scaling` "each" gives every code unit variance over the training words; "all" divides all by one number."""
-        mean, deviation = train.mean(0), train.std(0)
-        overall = np.sqrt(np.square(deviation).mean()) + np.float32(1e-12)
-        varies = (deviation > 1e-4 * overall) & (scaling == "each")
-        scale = np.where(varies, deviation, overall) * math.sqrt(train.shape[1])
-        train, test, basis = (train - mean) / scale, (test - mean) / scale, None
-        if len(train) < train.shape[1]:
-            basis, coordinates = np.linalg.qr(train.T)
-            basis[deviation == 0] = 0  # so that a dead code's weights are zero, not rounding errors
-            train, test = coordinates.T, test @ basis
-        return cls(train, test, mean, scale, basis)
+    accuracy: dict[str, float]
+    speakers: dict[str, float]
+    recogniser: Recogniser
+    trained: learning.Trained
+    extra: dict[str, float]
 
 
-@dataclass(frozen=True)
-class Recognition:
-    """A linear recogniser, how it was chosen, and how well it did; accuracies in percent."""
-
-    classifier: nn.Linear
-    accuracy: float
-    held_out: float
-    strength: float
-    scaling: str
-    few: dict[int, float]
+def sample(images: Tensor, shape: Shape, seed: int) -> Tensor:
+    """At most PATCHES patches (n, inputs) of the middle warp of images."""
+    generator = torch.Generator().manual_seed(seed)
+    middle = images[:, images.shape[1] // 2]
+    each = shape.patches(middle[:1]).flatten(0, 2).shape[0]
+    chosen = torch.randperm(len(middle), generator=generator)[: max(1, 4 * PATCHES // each)]
+    patches = shape.patches(middle[chosen]).flatten(0, 2)
+    return patches[torch.randperm(len(patches), generator=generator)[:PATCHES]]
 
 
-def fit(
-    train: np.ndarray, labels: np.ndarray, strength: float, start: LogisticRegression | None = None
-) -> LogisticRegression:
-    """A multinomial logistic regression with penalty ‖w‖² / (2 · strength), from the solution of `start` on."""
-    model = start or LogisticRegression(max_iter=200, warm_start=True)
-    model.C = strength
-    return model.fit(train, labels)
+def learn(
+    config: Config, heard: Heard, train: np.ndarray, log: Log
+) -> tuple[Recogniser, learning.Trained, Examples, float]:
+    """A recogniser of the marked words; also the examples that its reader saw and the penalty chosen."""
+    words, shape, chosen = heard.words, heard.shape, torch.from_numpy(train)
+    images, classes = heard.clean()[chosen], len(words.names)
+    if config.method == "temporal":
+        from gossamer_speech import temporal
+
+        synthetic = heard.synthetic()
+        labels = torch.cat([torch.from_numpy(words.labels[train]), torch.arange(len(synthetic)) % classes]).long()
+        body, classifier, masking, seconds = temporal.train(
+            config, torch.cat([images, synthetic]), labels, classes, log
+        )
+        trained = learning.Trained(body, masking=masking, seconds=seconds)
+        examples = Examples(torch.empty(len(images), 0), words.labels[train], words.speakers[train])
+        return Recogniser(body, classifier, shape, words.names), trained, examples, 0.0
+    more = heard.varied()[chosen] if config.augment else None
+    trained = learning.learn(config, sample(images, shape, config.seed), log)
+    body = Features(trained.encoder, shape)
+    examples = Examples(features(body, images), words.labels[train], words.speakers[train])
+    noisy = None if more is None else features(body, more)
+    if config.classifier == "knn":
+        every = examples.features if noisy is None else torch.cat([examples.features, noisy])
+        labels = np.concatenate([examples.labels] * (len(every) // len(examples.labels)))
+        return Recogniser(body, reading.Neighbours(every, labels, classes), shape, words.names), trained, examples, 0.01
+    fit = (reading.ridge if config.classifier == "ridge" else reading.logistic)(examples, classes, noisy)
+    recogniser = Recogniser(body, fit.classifier, shape, words.names)
+    recogniser.sharpness = fit.sharpness
+    return recogniser, trained, examples, fit.penalty
 
 
-def recognise(train: Examples, test: Examples, seed: int, few: Sequence[int] = (1, 5), draws: int = 5) -> Recognition:
-    """Fit the recogniser on the training words and score it on the test words.
-
-    The penalty and the scaling are those that do best on a quarter of the training speakers (of the words, where there
-    are fewer than eight speakers), held out of the fit; the fit is then made anew on all. `few` also scores fits on
-    that many words of each class (mean over `draws` drawings), with the same penalty and scaling.
-    """
-    held = held_out(train, seed)
-    best = (-1.0, 0.0, "")
-    spaces = {scaling: Scaled.of(train.codes, test.codes, scaling) for scaling in SCALINGS}
-    for scaling, space in spaces.items():
-        model = None
-        for strength in STRENGTHS:
-            model = fit(space.train[~held], train.labels[~held], strength, model)
-            best = max(
-                best, (score(model, space.train[held], train.labels[held]), strength, scaling), key=lambda b: b[0]
+@torch.inference_mode()
+def fold(config: Config, heard: Heard, test: np.ndarray, log: Log = lambda line: None) -> Fold:
+    """Learn from what is not marked, and recognise what is."""
+    words = heard.words
+    recogniser, trained, examples, penalty = _learn(config, heard, ~test, log)
+    own = heard.clean()[torch.from_numpy(test)]
+    found = features(recogniser.body, own)
+    scores, labels = recogniser.classifier(found), words.labels[test]
+    accuracy = {"clean": reading.percent(scores, labels)}
+    speakers = {
+        words.speaker_names[s]: reading.percent(
+            scores[torch.from_numpy(words.speakers[test] == s)], labels[words.speakers[test] == s]
+        )
+        for s in np.unique(words.speakers[test])
+    }
+    for kind, snr in tested(config):
+        images = heard.shape.images(heard.noisy(np.flatnonzero(test), kind, snr))
+        name = kind if kind == "reverberation" else f"{kind} {snr:g} dB"
+        accuracy[name] = reading.percent(recogniser.classifier(features(recogniser.body, images)), labels)
+    extra: dict[str, float] = {}
+    if examples.features.shape[1]:
+        tests = Examples(found, labels, words.speakers[test])
+        for n in (1, 5, 10):
+            extra[f"accuracy_after_{n}"] = reading.few(
+                examples, tests, len(words.names), n, penalty or 0.01, config.seed
             )
-    accuracy, strength, scaling = best
-    space = spaces[scaling]
-    model = fit(space.train, train.labels, strength)
-    return Recognition(
-        classifier=unscaled(model, space),
-        accuracy=score(model, space.test, test.labels),
-        held_out=accuracy,
-        strength=strength,
-        scaling=scaling,
-        few={n: from_few(space, train.labels, test.labels, n, strength, draws, seed) for n in few},
-    )
+        extra["penalty"] = penalty
+        extra |= worth(recogniser.body, heard, test)
+    if trained.autoencoder:
+        patches = (sample(heard.clean()[torch.from_numpy(part)], heard.shape, config.seed) for part in (~test, test))
+        extra |= dictionary(trained.autoencoder, *patches)
+    return Fold(accuracy, speakers, recogniser, trained, extra)
 
 
-def held_out(train: Examples, seed: int) -> np.ndarray:
-    """Which training words are held out: a quarter of the speakers', or of all words where there are few speakers."""
-    groups = train.speakers if len(np.unique(train.speakers)) >= 8 else np.arange(len(train.labels))
-    _, indices = next(GroupShuffleSplit(1, test_size=0.25, random_state=seed).split(groups, groups=groups))
-    return np.isin(np.arange(len(groups)), indices)
-
-
-def score(model: LogisticRegression, codes: np.ndarray, labels: np.ndarray) -> float:
-    """Percent of words recognised."""
-    return 100 * float(np.mean(model.predict(codes) == labels))
-
-
-def from_few(
-    space: Scaled, labels: np.ndarray, test_labels: np.ndarray, n: int, strength: float, draws: int, seed: int
-) -> float:
-    """Percent recognised after `n` words of each class (all, where it has fewer), the mean over several drawings."""
-    draw, scores = np.random.default_rng(seed), []
-    for _ in range(draws):
-        order = draw.permutation(len(labels))
-        chosen = np.concatenate([order[labels[order] == label][:n] for label in np.unique(labels)])
-        scores.append(score(fit(space.train[chosen], labels[chosen], strength), space.test, test_labels))
-    return float(np.mean(scores))
-
-
-def unscaled(model: LogisticRegression, space: Scaled) -> nn.Linear:
-    """The same classifier on codes as they come from pooling, the scaling folded into its weights."""
-    weight, bias = np.asarray(model.coef_, np.float64), np.asarray(model.intercept_, np.float64)
-    if len(weight) == 1:  # two classes: scikit-learn keeps the difference alone
-        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-    weight = (weight if space.basis is None else weight @ space.basis.T) / space.scale
-    return linear(torch.from_numpy(weight).float(), torch.from_numpy(bias - weight @ space.mean).float())
+def _learn(config: Config, heard: Heard, train: np.ndarray, log: Log):
+    with torch.inference_mode(False):
+        return learn(config, heard, train, log)
 
 
 @torch.inference_mode()
 def dictionary(autoencoder: SparseAutoencoder, train: Tensor, test: Tensor) -> dict[str, float]:
-    """What Gao et al. (2024) ask of a dictionary: the variance it explains of frames it never saw, and its dead codes.
-
-    `dead_codes` is the share of codes that no training frame activates.
-    """
-    reconstruction, _ = autoencoder(test)
+    """What Gao et al. (2024) ask of a dictionary: the variance it explains of patches it never saw, its active codes
+    and its dead ones, the share that no training patch activates."""
+    reconstruction, z = autoencoder(test)
     dead = ~(autoencoder.encode(train) > 0).any(0)
-    return {"explained_variance": explained_variance(test, reconstruction), "dead_codes": float(dead.float().mean())}
+    return {
+        "explained_variance": explained_variance(test, reconstruction),
+        "active_codes": float((z > 0).sum(1).float().mean()),
+        "dead_codes": float(dead.float().mean()),
+    }
 
 
 @torch.inference_mode()
-def active_codes(encoder: nn.Module, frames: Tensor) -> float:
-    """How many codes of a frame are not zero, in the mean."""
-    return float((encoder(frames) != 0).sum(1).float().mean())
+def worth(body: nn.Module, heard: Heard, test: np.ndarray, most: int = 200) -> dict[str, float]:
+    """How compact codes are, in bits a second of test words, and the mean purity of codes that training words activate,
+    by word and by voice; `most` words of each part are looked at."""
+    assert isinstance(body, Features)
+    words, draw = heard.words, np.random.default_rng(heard.config.seed)
+    train, own = (np.sort(draw.permutation(np.flatnonzero(part))[:most]) for part in (~test, test))
+    middle = heard.clean()[:, len(heard.shape.lengths) // 2]
+    codes = body.codes(middle[torch.from_numpy(own)])
+    seconds = float(np.diff(words.starts)[own].sum()) / words.rate
+    patches = codes.flatten(0, 2)
+    strength = body.codes(middle[torch.from_numpy(train)]).sum((1, 2))
+    used = (strength > 0).any(0)
+    by_word, by_voice = (purity(strength[:, used], names[train]) for names in (words.labels, words.speakers))
+    return {
+        "bits_a_second": float(bits(patches.numpy()) * len(patches) / seconds),
+        "word_purity": float(by_word.mean()) if len(by_word) else 0.0,
+        "voice_purity": float(by_voice.mean()) if len(by_voice) else 0.0,
+    }
+
+
+def purity(codes: Tensor, labels: Sequence[int] | np.ndarray) -> np.ndarray:
+    """How much of each code's activity (n, codes) goes to the one label that it is most active for, (codes,)."""
+    labels = np.asarray(labels)
+    sums = torch.stack([codes[torch.from_numpy(labels == label)].mean(0) for label in np.unique(labels)])
+    return (sums.amax(0) / sums.sum(0).clamp_min(1e-12)).numpy()
+
+
+def bits(codes: np.ndarray, levels: int = 16) -> float:
+    """Bits of a patch's code by an ideal adaptive entropy coder: each code quantised to `levels` and coded by itself.
+
+    The empirical entropy of each code's symbols plus half a logarithm of the count for each symbol's probability.
+    """
+    peak = codes.max(0).clip(1e-9)
+    symbols = np.ceil(codes / peak * (levels - 1)).astype(np.int64)
+    total, n = 0.0, len(codes)
+    for column in symbols.T:
+        counts = np.bincount(column, minlength=levels)
+        used = counts[counts > 0]
+        total += float(-(used * np.log2(used / n)).sum()) + 0.5 * (len(used) - 1) * np.log2(n)
+    return total / n

@@ -2,166 +2,148 @@
 
 gossamer train speech quick --seed 1
 gossamer train speech fsdd --data-dir free-spoken-digit-dataset/recordings --method rigl --sparsity 0.8
-python -m gossamer_speech.train folder --data-dir speech_commands --method topk
+gossamer train speech folder --data-dir my-words --save my-words.gossamer
 """
 
-import difflib
-import math
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
-from lightning_fabric import Fabric
-from torch import Tensor, nn
+import numpy as np
 
-import gossamer as gs
-from gossamer.nn import SparseAutoencoder, TopK
-from gossamer_speech import encoders
-from gossamer_speech.data import DATA
-from gossamer_speech.features import CONTEXT, INPUTS, MELS
-
-MASKED = ("static-random", "rigl")
-SPARSE_CODES = ("topk", *MASKED)
-LEARNED = ("dense", *SPARSE_CODES, "small-dense")
-METHODS = (*LEARNED, "random-relu", "log-mel", "mfcc", "pca")
-
-
-@dataclass(frozen=True)
-class Config:
-    """One run: which features, learned from which words."""
-
-    method: str = "topk"
-    """dense (autoencoder with ReLU codes), topk (few codes active, dense weights), rigl and static-random (topk with
-    sparse weights), small-dense (dense, as many parameters as the sparse ones ship), random-relu, log-mel, mfcc, pca"""
-    seed: int = 1
-    """of the weights, the batches, the held-out words and the draws of few words"""
-    sparsity: float = 0.8
-    """share of the encoder's and the decoder's weights that are zero, in [0, 1), for rigl and static-random"""
-    data: str = "espeak"
-    """espeak (embedded), fsdd, or folder (WORD/*.wav)"""
-    data_dir: Path | None = None
-    """folder of the recordings, for fsdd and folder"""
-    snr: float | None = 10.0
-    """signal-to-noise ratio in dB of the white noise that is added to each word, or None"""
-    codes: int = 2 * INPUTS
-    """codes of a frame"""
-    active: int = 32
-    """codes of a frame that are not zero, at most, for topk, rigl and static-random"""
-    segments: int = 3
-    """equal parts of a word that are pooled apart"""
-    epochs: int = 4
-    """passes over the training frames"""
-    batch: int = 256
-    """frames in a gradient"""
-    learning_rate: float = 1e-3
-    """Adam's"""
-    accelerator: str = "cpu"
-    """what Lightning Fabric calls it: cpu, cuda, auto"""
-
-    def __post_init__(self) -> None:
-        for name, choices in (("method", METHODS), ("data", DATA)):
-            value = getattr(self, name)
-            if value not in choices:
-                near = difflib.get_close_matches(value, choices, n=1, cutoff=0)[0]
-                raise gs.InputError(f"{name} is {value!r}; did you mean {near!r}? There are {', '.join(choices)}.")
-        if not 0 <= self.sparsity < 1:
-            raise gs.InputError(f"sparsity is {self.sparsity}; it must be in [0, 1): 0.8 removes eight weights of ten.")
-        for name in ("codes", "active", "segments", "epochs", "batch"):
-            if getattr(self, name) < 1:
-                raise gs.InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        if self.learning_rate <= 0:
-            raise gs.InputError(f"learning_rate is {self.learning_rate}; it must be above 0.")
-        if self.snr is not None and not math.isfinite(self.snr):
-            raise gs.InputError(f"snr is {self.snr}; it must be a finite number of dB, or None for no noise.")
-        if self.data == "espeak" and self.data_dir is not None:
-            raise gs.InputError(
-                f"data_dir is {self.data_dir}, but the data set 'espeak' comes with the package and reads no folder; "
-                "leave out --data-dir, or choose the preset 'fsdd' or 'folder', to which it belongs."
-            )
+from gossamer import InputError, Result, checkpoints
+from gossamer.measure import Cost, measure
+from gossamer.paths import refuse_unwritable
+from gossamer.results import plain
+from gossamer.threads import use_threads
+from gossamer_speech import data, evaluate, reading, recogniser
+from gossamer_speech.benchmark import HIGHER_IS_BETTER, METRIC
+from gossamer_speech.config import Config
+from gossamer_speech.data import Words
+from gossamer_speech.evaluate import Log
+from gossamer_speech.recogniser import Recogniser, Shape
 
 
-@dataclass(frozen=True)
-class Trained:
-    """An encoder, with what it was learned by where it was; `seconds` is the time that took."""
-
-    encoder: nn.Module
-    autoencoder: SparseAutoencoder | None = None
-    masking: gs.Masking | None = None
-    seconds: float = 0.0
-
-
-def codes_of_equal_size(config: Config, classes: int) -> int:
-    """How many codes a dense encoder and its classifier can have for the parameters that the sparse ones ship.
-
-    A code costs its weights in the encoder, its bias, and 2 · segments weights in each class of the classifier.
-    """
-    reading = 1 + 2 * config.segments * classes
-    return max(1, round(config.codes * ((1 - config.sparsity) * INPUTS + reading) / (INPUTS + reading)))
-
-
-def train(config: Config, frames: Tensor, classes: int, log: Callable[[str], None] = lambda line: None) -> Trained:
-    """The encoder of `config`, learned from the frames (n, 200) where it is learned; the same on every call."""
-    generator = torch.Generator().manual_seed(config.seed)
-    half = max(1, config.codes // 2)  # CReLU doubles these
-    match config.method:
-        case "log-mel":
-            return Trained(encoders.log_mel())
-        case "mfcc":
-            return Trained(encoders.mfcc(min(MELS, max(1, half // CONTEXT))))
-        case "pca":
-            start = time.perf_counter()
-            encoder = encoders.pca(frames, min(half, INPUTS))
-            return Trained(encoder, seconds=time.perf_counter() - start)
-        case "random-relu":
-            return Trained(encoders.random_relu(config.codes, generator))
-        case _:
-            return train_autoencoder(config, frames, classes, generator, log)
+def run(config: Config, log: Log = lambda line: None) -> Result:
+    """Learn and recognise fold by fold; costs are those of what is shipped, latency from a word's frames on."""
+    if config.threads:
+        use_threads(config.threads)
+    if config.save:
+        refuse_unwritable(config.save)
+        if config.classifier == "knn":
+            raise InputError("classifier is 'knn', which keeps every training word; --save a ridge or a logistic one.")
+    words = _words(config, log)
+    folds, done = evaluate.splits(words, config.split), _resumed(config)
+    heard = evaluate.Heard(words, config, Shape.of(config), folds)
+    shipped = None
+    with checkpoints.Checkpoint(config.checkpoint, lambda path: _keep(path, config, done)) as checkpoint:
+        checkpoint.step()
+        for number in range(len(done), len(folds)):
+            fold = evaluate.fold(config, heard, folds[number], log)
+            shipped = fold.recogniser
+            done.append(_finished(fold))
+            log(f"fold {number + 1} of {len(folds)}: {fold.accuracy['clean']:.2f} % recognised")
+            checkpoint.step()
+    if config.save or shipped is None:
+        shipped = _whole(config, heard, log)
+    return _result(config, words, done, measure(shipped, heard.clean()[:1]), log)
 
 
-def train_autoencoder(
-    config: Config, frames: Tensor, classes: int, generator: torch.Generator, log: Callable[[str], None]
-) -> Trained:
-    """Minimise ‖x − x̂‖² by Adam, the decoder's columns kept at unit length (Gao et al. 2024).
+def _words(config: Config, log: Log) -> Words:
+    """The words to learn from; says how they are divided and which recordings are left out."""
+    words = data.load(config.data, config.data_dir, config.speaker)
+    if len(words.names) < 2:
+        raise InputError(f"{config.data_dir} holds one kind of words only, {words.names}; a recogniser needs two.")
+    log(f"{len(words)} words, {len(words.names)} different ones, {len(words.speaker_names)} speakers ({words.how})")
+    for fault in words.left_out[:5]:
+        log(f"left out: {fault}")
+    if len(words.left_out) > 5:
+        log(f"left out: {len(words.left_out) - 5} more")
+    if words.caveat:
+        log(words.caveat)
+    return words
 
-    Where weights are sparse, the decoder's mask starts as the encoder's transpose, as its weights do.
-    """
-    start = time.perf_counter()
-    small = config.method == "small-dense"
-    autoencoder = SparseAutoencoder(
-        INPUTS,
-        codes_of_equal_size(config, classes) if small else config.codes,
-        TopK(config.active) if config.method in SPARSE_CODES else nn.ReLU(),
-        generator=generator,
+
+def _finished(fold: evaluate.Fold) -> dict[str, Any]:
+    """What of a fold goes into the checkpoint and the result."""
+    trained = fold.trained
+    return {
+        "accuracy": fold.accuracy,
+        "speakers": fold.speakers,
+        "extra": fold.extra,
+        "seconds": trained.seconds,
+        "sparsity": trained.masking.sparsity if trained.masking else 0.0,
+    }
+
+
+def _whole(config: Config, heard: evaluate.Heard, log: Log) -> Recogniser:
+    """A recogniser learned from all words, written to the file of `--save` where one is given."""
+    words = heard.words
+    whole, _, examples, penalty = evaluate.learn(config, heard, np.ones(len(words), bool), log)
+    if config.save:
+        if examples.features.shape[1]:
+            whole.threshold = reading.threshold(examples, len(words.names), penalty, whole.sharpness)
+        recogniser.save(whole, config.save, config, {"digest": words.digest})
+        log(f"kept in {config.save}, learned from all {len(words)} words")
+    return whole
+
+
+def _result(config: Config, words: Words, done: list[dict[str, Any]], cost: Cost, log: Log) -> Result:
+    """The means over the folds, and the costs of what is shipped, as a result."""
+    by_speaker = {name: value for part in done for name, value in part["speakers"].items()}
+    mean = {name: float(np.mean([part["accuracy"][name] for part in done])) for name in done[0]["accuracy"]}
+    extra = {name: float(np.mean([part["extra"][name] for part in done])) for name in done[0]["extra"]}
+    low, high = reading.interval(list(by_speaker.values()))
+    log(f"{mean['clean']:.2f} % recognised, in the mean over speakers {np.mean(list(by_speaker.values())):.2f}")
+    return Result(
+        domain="speech",
+        method=config.method,
+        data=config.data,
+        pattern=parts(config),
+        sparsity_asked=config.sparsity if done[0]["sparsity"] else 0.0,
+        sparsity=float(np.mean([part["sparsity"] for part in done])),
+        seed=config.seed,
+        metric=METRIC,
+        value=mean["clean"],
+        higher_is_better=HIGHER_IS_BETTER,
+        floor=100 / len(words.names),
+        parameters=cost.parameters,
+        nonzeros=cost.nonzeros,
+        bytes=cost.bytes,
+        latency_ms=cost.latency_ms,
+        train_seconds=sum(part["seconds"] for part in done),
+        config=plain(config),
+        caveat=words.caveat,
+        extra={
+            **extra,
+            "in_noise": {name: value for name, value in mean.items() if name != "clean"},
+            "speakers": by_speaker if len(by_speaker) <= 20 else len(by_speaker),
+            "interval": [low, high],
+            "words": len(words),
+            "left_out": len(words.left_out),
+            "recordings": words.digest,
+        },
     )
-    optimizer = torch.optim.Adam(autoencoder.parameters(), lr=config.learning_rate, fused=True)
-    masking = method = None
-    if config.method in MASKED:
-        masking = gs.sparsify(autoencoder, config.sparsity, score="random", generator=generator).attach(optimizer)
-        masking.update({"decoder.weight": masking.masks["encoder.weight"].T})
-    if masking and config.method == "rigl":
-        steps = config.epochs * -(-len(frames) // config.batch)
-        method = gs.RigL(masking, every=max(1, steps // 20), until=max(2, steps * 3 // 4))
-    fabric = Fabric(accelerator=config.accelerator, devices=1)
-    model, stepper = fabric.setup(autoencoder, optimizer)
-    data = frames.to(fabric.device)
-    for epoch in range(config.epochs):
-        total = 0.0
-        for batch in torch.randperm(len(frames), generator=generator).to(fabric.device).split(config.batch):
-            x = data[batch]
-            reconstruction, _ = model(x)
-            error = (x - reconstruction).square().sum(1).mean()
-            stepper.zero_grad()
-            fabric.backward(error)
-            stepper.step()
-            if method:
-                method.step()
-            autoencoder.normalize()
-            total += float(error.detach()) * len(x)
-        log(f"epoch {epoch + 1}: squared error {total / len(frames):.3f}")
-    autoencoder.cpu().requires_grad_(False)
-    return Trained(encoders.learned(autoencoder), autoencoder, masking, time.perf_counter() - start)
+
+
+def parts(config: Config) -> str:
+    """What is sparse, the weights, the codes or both; `sparsity` is that of the weights."""
+    weights = "weights Unstructured()" if config.method in ("rigl", "static-random", "temporal") else ""
+    sparse = ("topk", "batchtopk", "matryoshka", "rigl", "static-random", "random-topk", "omp")
+    codes = f"codes TopK({config.active}) of {config.codes}" if config.method in sparse else ""
+    return ", ".join(part for part in (weights, codes) if part) or "dense"
+
+
+def _keep(path: Path, config: Config, done: list[dict[str, Any]]) -> None:
+    checkpoints.save(path, config=plain(config), done=done)
+
+
+def _resumed(config: Config) -> list[dict[str, Any]]:
+    """The folds that a checkpoint of the same run holds."""
+    if not (config.checkpoint and config.checkpoint.is_file()):
+        return []
+    state = checkpoints.load(config.checkpoint)
+    checkpoints.same_run(state["config"], config, config.checkpoint)
+    return state["done"]
 
 
 if __name__ == "__main__":

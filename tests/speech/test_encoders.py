@@ -1,78 +1,101 @@
+import numpy as np
 import pytest
 import torch
-import torchaudio
 from torch import nn
 
-from gossamer.nn import SparseAutoencoder, TopK
-from gossamer_speech import encoders
-from gossamer_speech.features import CONTEXT, INPUTS, MELS
+from gossamer.nn import SparseAutoencoder, TopK, explained_variance
+from gossamer_speech import encoders, learning
+from gossamer_speech.config import FIXED, LEARNED, MASKED, Config
+from gossamer_speech.features import cepstra, deltas
+
+TINY = Config(codes=24, active=3, epochs=3, batch=32, width=5, bands=4, learning_rate=3e-3)
 
 
-def test_pool_by_hand():
-    codes = torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 4.0], [2.0, 0.0]])
-    assert encoders.pool(codes, 1).tolist() == [1.5, 1.0, 3.0, 4.0]
-    assert encoders.pool(codes, 2).tolist() == [2.0, 0.0, 3.0, 0.0, 1.0, 2.0, 2.0, 4.0]
+@pytest.fixture(scope="module")
+def patches():
+    """Mixtures of a few of sixteen directions, which a dictionary can learn."""
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.randn(16, 20, generator=generator)
+    weights = torch.rand(800, 16, generator=generator) * (torch.rand(800, 16, generator=generator) < 0.12)
+    return weights @ directions
 
 
-def test_pool_of_a_word_shorter_than_its_segments_repeats_frames():
-    codes = torch.tensor([[1.0], [2.0]])
-    assert encoders.pool(codes, 3).tolist() == [1.0, 1.0, 1.0, 1.0, 2.0, 2.0]
+def with_(method, **changes):
+    from dataclasses import replace
+
+    return replace(TINY, method=method, **changes)
 
 
-def test_pool_of_a_batch_is_that_of_each_word():
-    codes = torch.randn(3, 7, 5)
-    assert torch.equal(encoders.pool(codes, 3), torch.stack([encoders.pool(word, 3) for word in codes]))
+@pytest.mark.parametrize("method", [m for m in (*LEARNED, *FIXED) if m != "mfcc-13"])
+def test_every_encoder_gives_codes_not_below_zero_and_the_same_again(method, patches):
+    first, second = (learning.learn(with_(method), patches) for _ in range(2))
+    with torch.inference_mode():
+        codes, again = first.encoder(patches), second.encoder(patches)
+        assert torch.equal(codes, again) and codes.shape[0] == 800 and (codes >= 0).all() and codes.max() > 0
+    assert (first.autoencoder is not None) == (method in LEARNED)
+    assert (first.masking is not None) == (method in MASKED)
 
 
-def test_crelu_keeps_both_signs():
-    assert encoders.CReLU()(torch.tensor([1.0, -2.0])).tolist() == [1.0, 0.0, 0.0, 2.0]
+@pytest.mark.parametrize("method", ["topk", "batchtopk", "matryoshka", "l1", "gated", "dense", "rigl"])
+def test_training_explains_variance(method, patches):
+    values = []
+    for epochs in (1, 12):
+        model = learning.learn(with_(method, sparsity=0.5, epochs=epochs), patches).autoencoder
+        assert model
+        with torch.inference_mode():
+            values.append(explained_variance(patches, model(patches)[0]))
+    assert values[0] < values[1] and values[1] > 0.3
 
 
-def signed(encoder: nn.Module, x: torch.Tensor) -> torch.Tensor:
+def test_masked_weights_are_zero_in_what_is_shipped(patches):
+    trained = learning.learn(with_("rigl", sparsity=0.75), patches)
+    assert trained.masking and trained.masking.sparsity == pytest.approx(0.75, abs=0.01)
+    dead = ~trained.masking.masks["encoder.weight"]
+    assert (trained.encoder.get_parameter("0.weight")[dead] == 0).all()
+
+
+def test_small_dense_ships_as_many_parameters(patches):
+    shipped = learning.learn(with_("small-dense", sparsity=0.8), patches).encoder
+    assert sum(p.numel() for p in shipped.parameters()) == pytest.approx(24 * (0.2 * 20 + 1), rel=0.1)
+
+
+def test_the_shipped_encoder_gives_the_autoencoders_codes():
+    model = SparseAutoencoder(8, 10, TopK(3), torch.Generator().manual_seed(0))
+    nn.init.normal_(model.decoder.bias)
+    nn.init.normal_(model.encoder.bias)
+    x = torch.randn(6, 8)
+    assert torch.allclose(encoders.learned(model)(x), model.encode(x), atol=1e-4)
+
+
+def signed(encoder, x):
     positive, negative = encoder(x).chunk(2, dim=-1)
-    return positive - negative
+    return (positive - negative).numpy()
 
 
-def test_log_mel_is_the_frame_itself():
-    x = torch.randn(4, INPUTS)
-    assert torch.equal(signed(encoders.log_mel(), x), x)
+def test_frames_and_cepstra_are_the_fields_own():
+    x = torch.randn(4, 200)
+    assert np.array_equal(signed(encoders.log_mel(), x), x.numpy())
+    frames = x.view(4, 5, 40).numpy()
+    assert np.allclose(signed(encoders.mfcc(5, 40), x), cepstra(frames, 40).reshape(4, 200), atol=1e-5)
+    x = torch.randn(4, 360)
+    static = cepstra(x.view(4, 9, 40).numpy(), 13)
+    expected = np.concatenate([static[:, 4], deltas(static)[:, 4], deltas(deltas(static))[:, 4]], axis=1)
+    assert np.allclose(signed(encoders.mfcc_13(40), x), expected, atol=1e-4)
 
 
-def test_mfcc_is_the_cosine_transform_of_each_frame():
-    x = torch.randn(4, INPUTS)
-    cosines = torchaudio.functional.create_dct(13, MELS, "ortho")
-    expected = torch.cat([x[:, MELS * i : MELS * (i + 1)] @ cosines for i in range(CONTEXT)], dim=1)
-    assert torch.allclose(signed(encoders.mfcc(13), x), expected, atol=1e-5)
+def test_the_triangle_by_hand():
+    code = encoders.Triangle(torch.tensor([[0.0, 0.0], [3.0, 4.0]]))(torch.tensor([[0.0, 0.0]]))
+    assert code.tolist() == [[2.5, 0.0]]
+
+
+def test_pursuit_takes_atoms_one_by_one():
+    found = encoders.Pursuit(torch.eye(3), torch.zeros(3), 2)(torch.tensor([[5.0, -4.0, 1.0]]))
+    assert found.tolist() == [[5, 0, 0, 0, 4, 0]]
 
 
 def test_pca_finds_the_directions_in_order():
-    scales = torch.cat([torch.tensor([1.0, 9.0, 4.0]), torch.zeros(INPUTS - 3)])
-    x = 5 + torch.randn(4000, INPUTS, generator=torch.Generator().manual_seed(0)) * scales
+    scales = torch.tensor([1.0, 9.0, 4.0, 0.0])
+    x = 5 + torch.randn(4000, 4, generator=torch.Generator().manual_seed(0)) * scales
     encoder = encoders.pca(x, 3)
     assert encoder[0].weight.abs().argmax(1).tolist() == [1, 2, 0]
-    components = signed(encoder, x)
-    assert components.mean(0).abs().max() < 1e-3
-    assert torch.allclose(components.std(0), torch.tensor([9.0, 4.0, 1.0]), rtol=0.05)
-
-
-def test_random_relu_is_drawn_from_its_generator():
-    first, second = (encoders.random_relu(8, torch.Generator().manual_seed(1))[0].weight for _ in range(2))
-    assert torch.equal(first, second)
-    assert not torch.equal(first, encoders.random_relu(8, torch.Generator().manual_seed(2))[0].weight)
-
-
-@pytest.mark.parametrize("activation", [TopK(3), nn.ReLU()])
-def test_the_shipped_encoder_gives_the_autoencoders_codes(activation):
-    autoencoder = SparseAutoencoder(INPUTS, 10, activation, torch.Generator().manual_seed(0))
-    nn.init.normal_(autoencoder.decoder.bias)
-    nn.init.normal_(autoencoder.encoder.bias)
-    x = torch.randn(6, INPUTS)
-    assert torch.allclose(encoders.learned(autoencoder)(x), autoencoder.encode(x), atol=1e-4)
-
-
-def test_the_recogniser_encodes_pools_and_classifies():
-    classifier = nn.Linear(2 * 2 * 10, 3)
-    encoder = nn.Sequential(nn.Linear(INPUTS, 10), TopK(3))
-    x = torch.randn(2, 6, INPUTS)
-    scores = encoders.Recogniser(encoder, 2, classifier)(x)
-    assert torch.equal(scores, classifier(encoders.pool(encoder(x), 2)))
+    assert np.abs(signed(encoder, x).mean(0)).max() < 1e-3

@@ -9,7 +9,7 @@ from gossamer_speech import espeak
 
 @pytest.fixture(scope="module")
 def spoken():
-    return espeak.speak()
+    return espeak.speak(espeak.script())
 
 
 def test_test_voices_are_never_heard_in_training():
@@ -28,7 +28,7 @@ def test_every_utterance_has_a_sound_of_its_own(spoken):
 
 
 def test_the_same_call_gives_the_same_bytes(spoken):
-    assert [samples.tobytes() for samples in espeak.speak()] == [samples.tobytes() for samples in spoken]
+    assert [samples.tobytes() for samples in espeak.speak(espeak.script())] == [samples.tobytes() for samples in spoken]
 
 
 def test_a_synthesiser_that_fails_is_named_with_the_remedy(monkeypatch, tmp_path):
@@ -37,4 +37,4 @@ def test_a_synthesiser_that_fails_is_named_with_the_remedy(monkeypatch, tmp_path
     broken.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(broken))
     with pytest.raises(InputError, match=r"no such library.*pip install --force-reinstall espeakng-loader"):
-        espeak.speak()
+        espeak.speak(espeak.script())

@@ -1,0 +1,50 @@
+"""Write a recogniser for other programs.
+
+gossamer speech export model.gossamer words.onnx       # for ONNX Runtime and its like
+gossamer speech export model.gossamer words.engine     # for gossamer.engine.load, without PyTorch
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+
+import gossamer as gs
+from gossamer import InputError
+from gossamer.onnx import export_onnx
+from gossamer.paths import refuse_unwritable, write_atomically
+from gossamer_speech.recogniser import load
+
+
+@dataclass(frozen=True)
+class Options:
+    """Write what turns images of words (n, warps, 48, 40), as `recogniser.shape.images` makes them, into scores."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """what `gossamer train speech … --save` kept"""
+    out: Annotated[Path, tyro.conf.Positional]
+    """NAME.onnx or NAME.engine; NAME.txt gets the word of each score"""
+
+
+def main(options: Options) -> int:
+    """Write the file and say how large it is."""
+    torch.set_num_threads(1)
+    if options.out.suffix not in (".onnx", ".engine"):
+        raise InputError(f"out is {options.out}; its name must end in .onnx or .engine.")
+    refuse_unwritable(options.out)
+    recogniser = load(options.model)
+    if options.out.suffix == ".onnx":
+        export_onnx(recogniser.convolved(), options.out, recogniser.example)
+    else:
+        gs.compile(recogniser.convolved(), recogniser.example, strict=True).save(options.out)
+    write_atomically(options.out.with_suffix(".txt"), "".join(f"{name}\n" for name in recogniser.names).encode())
+    print(f"{options.out}: {options.out.stat().st_size} bytes, {len(recogniser.names)} words")
+    return 0
+
+
+if __name__ == "__main__":
+    from gossamer.cli import run_command  # pyright: ignore[reportAttributeAccessIssue]
+
+    run_command("speech", "export")

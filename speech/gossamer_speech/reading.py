@@ -1,0 +1,216 @@
+"""Readers of features: ridge and logistic regression, whose settings other speakers choose, and nearest neighbours."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gossamer_speech.encoders import linear
+
+PENALTIES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+SHARPNESSES = (1.0, 2.0, 4.0, 8.0, 16.0)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Features (n, width), labels (n,) and speakers (n,) of some words."""
+
+    features: Tensor
+    labels: np.ndarray
+    speakers: np.ndarray
+
+    def only(self, which: np.ndarray) -> "Examples":
+        """Those that are marked."""
+        return Examples(self.features[torch.from_numpy(which)], self.labels[which], self.speakers[which])
+
+
+@dataclass(frozen=True)
+class Space:
+    """Features less their mean, over the root of their deviation: half way between raw and standardised."""
+
+    mean: Tensor
+    scale: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor) -> "Space":
+        """The space of the training features; a feature that never varies has weight zero in every fit."""
+        deviation = features.std(0, unbiased=False)
+        overall = deviation.mean().clamp_min(1e-12)
+        return cls(features.mean(0), (deviation + 0.01 * overall).mul(overall).sqrt() * features.shape[1] ** 0.5)
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Features (n, width) in this space."""
+        return (features - self.mean) / self.scale
+
+
+def targets(labels: np.ndarray, classes: int) -> Tensor:
+    """+1 for a word's own class and −1 for the others, (n, classes)."""
+    return 2.0 * torch.nn.functional.one_hot(torch.from_numpy(labels).long(), classes) - 1.0
+
+
+def weights(gram: Tensor, aims: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
+    """Dual ridge regression on a Gram matrix (n, n): a (n, classes) whose columns sum to zero, and the aims' mean.
+
+    The penalty is relative to the mean of the centred Gram matrix's diagonal. The prediction for products k (m, n) with
+    the training words, less the columns' mean, is k a + mean.
+    """
+    mean = gram.mean(0)
+    centred = gram - mean - mean[:, None] + mean.mean()
+    centred.diagonal().add_(10 * penalty * centred.diagonal().mean().clamp_min(1e-12))
+    dual = torch.cholesky_solve(aims - aims.mean(0), torch.linalg.cholesky(centred))
+    return dual - dual.mean(0), aims.mean(0) - mean @ (dual - dual.mean(0))
+
+
+def folds(speakers: np.ndarray, most: int = 6) -> list[np.ndarray]:
+    """Marks of what is held out in turn: each speaker's words where there are few, or a share of all speakers."""
+    names = np.unique(speakers)
+    if len(names) < 2:
+        return [np.arange(len(speakers)) % 5 == i for i in range(5)]
+    groups = [names] if len(names) == 1 else np.array_split(names, min(len(names), most if len(names) <= most else 5))
+    return [np.isin(speakers, group) for group in groups]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A linear reader; the penalty that other speakers chose and their accuracy in percent under it."""
+
+    classifier: nn.Linear
+    penalty: float
+    held_out: float
+    sharpness: float = 1.0
+
+
+def ridge(train: Examples, classes: int, more: Tensor | None = None) -> Fit:
+    """One-against-all ridge regression; its penalty does best on speakers left out of the training ones in turn.
+
+    `more` (n, width) are the same words once more, in noise: learned from, but in the choice of the penalty.
+    """
+    space = Space.of(train.features)
+    points = space(train.features)
+    gram, aims = points @ points.T, targets(train.labels, classes)
+    scores = {penalty: torch.zeros(len(points), classes) for penalty in PENALTIES}
+    for held in folds(train.speakers):
+        own, other = torch.from_numpy(held), torch.from_numpy(~held)
+        if not len(np.unique(train.labels[~held])) > 1:
+            continue
+        for penalty in PENALTIES:
+            dual, offset = weights(gram[other][:, other], aims[other], penalty)
+            scores[penalty][own] = gram[own][:, other] @ dual + offset
+    labels = torch.from_numpy(train.labels)
+    rights = {penalty: 100 * float((s.argmax(1) == labels).float().mean()) for penalty, s in scores.items()}
+    penalty = max(rights, key=lambda penalty: rights[penalty])
+    losses = [
+        float(nn.functional.cross_entropy(sharpness * scores[penalty], labels.long())) for sharpness in SHARPNESSES
+    ]
+    if more is not None:
+        points = torch.cat([points, space(more)])
+        gram, aims = points @ points.T, torch.cat([aims, aims])
+    dual, offset = weights(gram, aims, penalty)
+    weight = (points.T @ dual / space.scale[:, None]).T
+    return Fit(
+        linear(weight, offset - weight @ space.mean),
+        penalty,
+        rights[penalty],
+        SHARPNESSES[int(np.argmin(losses))],
+    )
+
+
+def logistic(train: Examples, classes: int, more: Tensor | None = None) -> Fit:
+    """Multinomial logistic regression, its penalty chosen as `ridge` does, in coordinates of the words' span."""
+    from sklearn.linear_model import LogisticRegression
+
+    space = Space.of(train.features)
+    points, labels = space(train.features), train.labels
+    if more is not None:
+        points, labels = torch.cat([points, space(more)]), np.concatenate([labels, labels])
+    speakers = np.concatenate([train.speakers] * (len(labels) // len(train.labels)))
+    values, vectors = torch.linalg.eigh((points @ points.T).double())
+    kept = values > 1e-9 * values[-1]
+    basis = (points.T.double() @ vectors[:, kept] / values[kept].sqrt()).float()  # orthonormal, (width, rank)
+    coordinates = (points @ basis).numpy()
+    rights = {}
+    for strength in (1.0, 10.0, 100.0):
+        right = 0
+        for held in folds(speakers, 3):
+            model = LogisticRegression(C=strength, max_iter=200).fit(coordinates[~held], labels[~held])
+            right += int((model.predict(coordinates[held]) == labels[held]).sum())
+        rights[strength] = 100 * right / len(labels)
+    strength = max(rights, key=lambda strength: rights[strength])
+    model = LogisticRegression(C=strength, max_iter=200).fit(coordinates, labels)
+    found, bias = np.asarray(model.coef_, np.float32), np.asarray(model.intercept_, np.float32)
+    if len(found) == 1:  # two classes: scikit-learn keeps the difference alone
+        found, bias = np.concatenate([-found, found]) / 2, np.concatenate([-bias, bias]) / 2
+    weight = (torch.from_numpy(found) @ basis.T) / space.scale
+    return Fit(linear(weight, torch.from_numpy(bias) - weight @ space.mean), 1 / strength, rights[strength])
+
+
+class Neighbours(nn.Module):
+    """The sum of the cosines of the `k` nearest training words, by class: (n, width) → (n, classes)."""
+
+    def __init__(self, features: Tensor, labels: np.ndarray, classes: int, k: int = 5) -> None:
+        super().__init__()
+        self.space, self.k = Space.of(features), k
+        self.points = nn.functional.normalize(self.space(features), dim=1)
+        self.aims = (targets(labels, classes) + 1) / 2
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The scores."""
+        cosines, nearest = (nn.functional.normalize(self.space(features), dim=1) @ self.points.T).topk(self.k)
+        return (cosines[:, :, None] * self.aims[nearest]).sum(1)
+
+
+def few(train: Examples, test: Examples, classes: int, n: int, penalty: float, seed: int, draws: int = 5) -> float:
+    """Percent of test words recognised after `n` words of each class, the mean over several drawings."""
+    draw, space, scores = np.random.default_rng(seed), Space.of(train.features), []
+    points, tests = space(train.features), space(test.features)
+    for _ in range(draws):
+        order = draw.permutation(len(train.labels))
+        chosen = np.concatenate([order[train.labels[order] == label][:n] for label in np.unique(train.labels)])
+        own = points[torch.from_numpy(chosen)]
+        dual, offset = weights(own @ own.T, targets(train.labels[chosen], classes), penalty)
+        scores.append(percent(tests @ own.T @ dual + offset, test.labels))
+    return float(np.mean(scores))
+
+
+def percent(scores: Tensor, labels: np.ndarray) -> float:
+    """Percent of words whose own class has the highest score."""
+    return 100 * float((scores.argmax(1).numpy() == labels).mean())
+
+
+def interval(accuracies: Sequence[float]) -> tuple[float, float]:
+    """The 95% confidence interval of a mean over speakers (Student's t), within [0, 100]; both ends equal for one."""
+    from scipy.stats import t
+
+    values = np.asarray(accuracies, float)
+    if len(values) < 2:
+        return float(values.mean()), float(values.mean())
+    half = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    return max(0.0, float(values.mean()) - half), min(100.0, float(values.mean()) + half)
+
+
+def threshold(train: Examples, classes: int, penalty: float, sharpness: float) -> float:
+    """The probability below which a word counts as unknown, chosen on words that a reader never learned.
+
+    Each of up to ten classes is left out of a reader in turn, with a third of the speakers; what keeps known words of
+    these speakers apart from the left-out class best (half the sum of both shares) is the threshold.
+    """
+    if classes < 3:
+        return 0.0
+    held = folds(train.speakers, 3)[0]
+    points = Space.of(train.features)(train.features)
+    known, unknown = [], []
+    for left_out in range(min(classes, 10)):
+        other = torch.from_numpy(~held & (train.labels != left_out))
+        dual, offset = weights(points[other] @ points[other].T, targets(train.labels, classes)[other], penalty)
+        own = torch.from_numpy(held)
+        scores = points[own] @ points[other].T @ dual + offset
+        scores[:, left_out] = -torch.inf
+        top = (sharpness * scores).softmax(1).amax(1).numpy()
+        strange = train.labels[held] == left_out
+        known.append(top[~strange])
+        unknown.append(top[strange])
+    a, b = np.concatenate(known), np.concatenate(unknown)
+    cuts = np.quantile(np.concatenate([a, b]), np.linspace(0, 1, 101)) if len(a) and len(b) else np.zeros(1)
+    return float(max(cuts, key=lambda cut: (a >= cut).mean() + (b < cut).mean())) if len(a) and len(b) else 0.0

@@ -1,0 +1,212 @@
+"""What is shipped: from the images of a word to codes, to pooled features, to scores; kept in one file."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import gossamer as gs
+from gossamer import nn as gn
+from gossamer.files import about as read_about
+from gossamer_speech import encoders
+from gossamer_speech.config import Config
+from gossamer_speech.features import Front, images
+
+LENGTH, STRIDE, HOP = 48, 2, 4  # frames of a word; frames and bands from patch to patch
+WARP = 0.12  # the furthest vocal tract length from the middle one
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How words become patches, and codes features."""
+
+    rate: int = 8000
+    mels: int = 40
+    width: int = 9
+    bands: int = 16
+    segments: int = 8
+    warps: int = 5
+    normalise: str = "utterance"
+
+    @classmethod
+    def of(cls, config: Config) -> "Shape":
+        """The shape of a method's patches: whole frames for what is defined on frames."""
+        whole = {"log-mel": (1, 40), "mfcc": (5, 40), "mfcc-13": (9, 40)}
+        width, bands = whole.get(config.method, (config.width, config.bands))
+        return cls(width=width, bands=bands, segments=config.segments, warps=config.warps, normalise=config.normalise)
+
+    @property
+    def front(self) -> Front:
+        """How samples become frames."""
+        return Front(self.rate, self.mels, self.normalise)
+
+    @property
+    def lengths(self) -> tuple[float, ...]:
+        """The vocal tract lengths that are averaged over."""
+        return (1.0,) if self.warps == 1 else tuple(np.linspace(1 - WARP, 1 + WARP, self.warps).round(4).tolist())
+
+    def images(self, words: Sequence[np.ndarray]) -> Tensor:
+        """Words (samples) to images (words, warps, LENGTH, mels)."""
+        return torch.from_numpy(np.stack([images(word, self.front, LENGTH, self.lengths) for word in words]))
+
+    def patches(self, images: Tensor) -> Tensor:
+        """Images (n, LENGTH, mels) to patches (n, times, places, width · bands); the ends are repeated."""
+        half = self.width // 2
+        padded = torch.cat([images[:, :1].expand(-1, half, -1), images, images[:, -1:].expand(-1, half, -1)], 1)
+        return padded.unfold(1, self.width, STRIDE).unfold(2, self.bands, HOP).flatten(3)
+
+
+def triangles(times: int, segments: int) -> Tensor:
+    """Weights (segments, times) of overlapping triangles, each a mean."""
+    place, middle = (torch.arange(times) + 0.5) / times * segments, torch.arange(segments) + 0.5
+    weights = (1 - (place - middle[:, None]).abs()).clamp_min(0)
+    return weights / weights.sum(1, keepdim=True).clamp_min(1e-6)
+
+
+class Features(nn.Module):
+    """Codes of all patches, their mean over overlapping segments, its root, and the mean of that over warps.
+
+    Images (n, warps, LENGTH, mels) → (n, segments · places · codes). The root is what histograms of codes want
+    (Perronnin et al. 2010); the mean over warps makes the features know less of the voice.
+    """
+
+    def __init__(self, encoder: nn.Module, shape: Shape) -> None:
+        super().__init__()
+        self.encoder, self.shape = encoder, shape
+
+    def codes(self, images: Tensor) -> Tensor:
+        """The codes (n, times, places, codes) of images (n, LENGTH, mels)."""
+        patches = self.shape.patches(images)
+        return self.encoder(patches.flatten(0, 2)).view(*patches.shape[:3], -1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The features."""
+        n, warps = images.shape[:2]
+        codes = self.codes(images.flatten(0, 1)).flatten(2)
+        weights = triangles(codes.shape[1], self.shape.segments)
+        pooled = nn.functional.linear(codes.transpose(1, 2), weights).transpose(1, 2).clamp_min(0).sqrt()
+        return pooled.reshape(n, warps, -1).mean(1)
+
+
+class Convolved(Features):
+    """The same features by a convolution of the images, as the engine and ONNX do it: no patch is ever cut out."""
+
+    def codes(self, images: Tensor) -> Tensor:
+        """The codes (n, times, places, codes) of images (n, LENGTH, mels)."""
+        layer, activation = self.encoder.children()
+        assert isinstance(layer, nn.Linear)
+        shape, half = self.shape, self.shape.width // 2
+        padded = torch.cat([images[:, :1]] * half + [images] + [images[:, -1:]] * half, 1)[:, None]
+        weight = layer.weight.view(-1, 1, shape.width, shape.bands)
+        return activation(nn.functional.conv2d(padded, weight, layer.bias, (STRIDE, HOP)).permute(0, 2, 3, 1))
+
+
+class Recogniser(nn.Module):
+    """Images of words (n, warps, LENGTH, mels) to scores (n, classes); `names` are the words, `threshold` the lowest
+    probability that counts as known."""
+
+    def __init__(
+        self, body: nn.Module, classifier: nn.Module, shape: Shape, names: Sequence[str], threshold: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.body, self.classifier, self.shape = body, classifier, shape
+        self.names, self.threshold = tuple(names), threshold
+        self.sharpness = 1.0
+        self.engine: Callable[[Tensor], Tensor] | None = None
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The scores."""
+        return self.classifier(self.body(images))
+
+    @torch.inference_mode()
+    def probabilities(self, words: Sequence[np.ndarray]) -> np.ndarray:
+        """Words (samples at `shape.rate`) to (words, classes): the softmax of `sharpness` times the scores."""
+        scores = (self.engine or self)(self.shape.images(words))
+        return (self.sharpness * scores).softmax(1).numpy()
+
+    @property
+    def example(self) -> Tensor:
+        """The images of a word of silence, (1, warps, LENGTH, mels)."""
+        return torch.zeros(1, len(self.shape.lengths), LENGTH, self.shape.mels)
+
+    def convolved(self) -> "Recogniser":
+        """The same recogniser, its codes found by a convolution where their encoder begins with a linear layer."""
+        encoder = getattr(self.body, "encoder", None)
+        if not (isinstance(encoder, nn.Sequential) and isinstance(encoder[0], nn.Linear)):
+            return self
+        return Recogniser(Convolved(encoder, self.shape), self.classifier, self.shape, self.names).eval()
+
+    def compile(self) -> None:
+        """Let the compiled engine give the scores from here on: it takes seconds now, and less for each word."""
+        self.engine = gs.compile(self.convolved(), self.example)
+
+
+def save(recogniser: Recogniser, path: Path, config: Config, extra: dict[str, Any] | None = None) -> int:
+    """Write the recogniser to a file of `gossamer.save`; return its bytes."""
+    places = ("data_dir", *config.places)
+    about = {
+        "kind": "gossamer_speech.Recogniser",
+        "config": {name: value for name, value in asdict(config).items() if name not in places},
+        "names": list(recogniser.names),
+        "shape": asdict(recogniser.shape),
+        "threshold": recogniser.threshold,
+        "sharpness": recogniser.sharpness,
+        "sizes": [list(p.shape) for p in recogniser.parameters()],
+        **(extra or {}),
+    }
+    return gs.save(recogniser, path, about=about)
+
+
+def load(path: str | Path) -> Recogniser:
+    """The recogniser that `gossamer train speech … --save` kept; raises `InputError` for any other file."""
+    about = read_about(path)
+    if about.get("kind") != "gossamer_speech.Recogniser":
+        raise gs.InputError(f"{path} is no recogniser of speech; make one with gossamer train speech … --save FILE.")
+    try:
+        config, shape = Config(**about["config"]), Shape(**about["shape"])
+        sizes, names = [tuple(size) for size in about["sizes"]], about["names"]
+        recogniser = build(config, shape, sizes, names)
+        recogniser.threshold, recogniser.sharpness = float(about["threshold"]), float(about["sharpness"])
+    except (KeyError, TypeError, IndexError) as error:
+        raise gs.InputError(f"{path} is of another version of gossamer ({error}); train it again.") from error
+    gs.load(path, recogniser)
+    return recogniser.eval().requires_grad_(False)
+
+
+def build(config: Config, shape: Shape, sizes: list[tuple[int, ...]], names: Sequence[str]) -> Recogniser:
+    """A recogniser with parameters of these sizes, to be filled."""
+    if config.method == "temporal":
+        from gossamer_speech.temporal import network
+
+        body, classifier = network(len(names))
+        return Recogniser(body, classifier, replace(shape), names)
+    activations = {
+        "batchtopk": lambda: gn.BatchTopK(config.active),
+        "jumprelu": lambda: gn.JumpReLU(config.codes),
+        "gated": lambda: gn.Gated(config.codes),
+        "kl": nn.Sigmoid,
+    }
+    dense = ("dense", "small-dense", "l1", "random-relu")
+    activation = activations.get(config.method, nn.ReLU if config.method in dense else lambda: gn.TopK(config.active))
+    if config.method == "log-mel":
+        encoder: nn.Module = encoders.log_mel()
+    elif config.method in ("mfcc", "mfcc-13", "pca"):
+        bias = torch.zeros(sizes[1]) if config.method == "pca" else None
+        encoder = nn.Sequential(encoders.linear(torch.zeros(sizes[0]), bias), encoders.CReLU())
+    elif config.method == "k-means":
+        encoder = encoders.Triangle(torch.zeros(sizes[0]))
+    elif config.method == "nmf":
+        encoder = encoders.Factors(torch.zeros(sizes[0]), torch.zeros(sizes[1]))
+    elif config.method == "omp":
+        encoder = encoders.Pursuit(torch.zeros(sizes[0]), torch.zeros(sizes[1]), config.active)
+    else:
+        bias = None if config.method.startswith("random") else torch.zeros(sizes[0][0])
+        encoder = nn.Sequential(encoders.linear(torch.zeros(sizes[0]), bias), activation())
+    classes, width = sizes[-2]
+    return Recogniser(
+        Features(encoder, shape), encoders.linear(torch.zeros(classes, width), torch.zeros(classes)), shape, names
+    )

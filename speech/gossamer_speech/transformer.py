@@ -1,0 +1,258 @@
+"""`SparseSpeechFeatures`: scikit-learn's fit and transform, from waveforms or files to sparse codes."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self, cast
+
+import numpy as np
+import torch
+from scipy import sparse
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from gossamer import InputError
+from gossamer.codes.ops import Codes
+from gossamer.errors import at_least, one_of
+from gossamer.nn import DeadCodes, SparseAutoencoder, Squared, TopK, explained_variance
+from gossamer_speech import audio
+from gossamer_speech.features import ROWS, Front, Stream, windows
+
+POOLS = ("segments", "mean", "max", "moments", "pyramid", "frames")
+Utterance = np.ndarray | str | Path
+
+
+class SparseSpeechFeatures(TransformerMixin, BaseEstimator):
+    """Codes of a TopK sparse autoencoder of windows of log-mel frames, pooled over each utterance.
+
+    An utterance is an array of samples at `rate` Hz or the path of an audio file of any rate; files are read in blocks,
+    so that their length is no matter. `fit` and `partial_fit` learn without labels; `transform` gives a CSR matrix, one
+    row an utterance (`pool` "mean", "max", "segments": the means of `segments` equal parts, "pyramid": those of the
+    whole, its halves and its quarters, "moments": mean and deviation) or, for "frames", one row a window. What scales
+    the inputs is learned and kept with the rest. `normalise` "running" knows the past alone: with it `stream` codes
+    chunks of any size, bit by bit as `transform` codes the whole.
+    """
+
+    def __init__(
+        self,
+        codes: int = 512,
+        active: int = 16,
+        width: int = 9,
+        stride: int = 2,
+        pool: str = "segments",
+        segments: int = 8,
+        rate: int = 8000,
+        mels: int = 40,
+        normalise: str = "utterance",
+        epochs: int = 3,
+        batch: int = 512,
+        learning_rate: float = 1e-3,
+        held: int = 100_000,
+        random_state: int = 0,
+    ) -> None:
+        self.codes, self.active, self.width, self.stride = codes, active, width, stride
+        self.pool, self.segments, self.rate, self.mels, self.normalise = pool, segments, rate, mels, normalise
+        self.epochs, self.batch, self.learning_rate = epochs, batch, learning_rate
+        self.held, self.random_state = held, random_state
+
+    def fit(self, X: Iterable[Utterance], y: Any = None) -> Self:
+        """Learn from utterances: `epochs` passes over at most `held` of their windows, drawn evenly; y is not used."""
+        self._start()
+        kept: list[np.ndarray] = []
+        every, seen, total = 1, 0, 0
+        for utterance in self._checked(X):
+            for block in self._windows(utterance):
+                chosen = block[(-seen) % every :: every]
+                seen += len(block)
+                kept.append(chosen.copy())
+                total += len(chosen)
+                if total > 2 * self.held:  # thin out, so that memory stays bounded
+                    everything = np.concatenate(kept)[::2]
+                    kept, total, every = [everything], len(everything), 2 * every
+        if not total:
+            raise InputError("there is nothing to learn from: no utterance gave a window.")
+        patches = torch.from_numpy(np.concatenate(kept))
+        self.scale_ = max(float(patches.std()), 1e-6)
+        self.autoencoder_.center(patches / self.scale_)
+        for _ in range(self.epochs):
+            for batch in torch.randperm(len(patches), generator=self._draw).split(self.batch):
+                self._step(patches[batch])
+        return self
+
+    def partial_fit(self, X: Iterable[Utterance], y: Any = None) -> Self:
+        """One pass over the windows of these utterances, from what has been learned on."""
+        if not hasattr(self, "autoencoder_"):
+            self._start()
+        for utterance in self._checked(X):
+            for block in self._windows(utterance):
+                patches = torch.from_numpy(block)
+                if not hasattr(self, "scale_"):
+                    self.scale_ = max(float(patches.std()), 1e-6)
+                    self.autoencoder_.center(patches / self.scale_)
+                for batch in patches.split(self.batch):
+                    self._step(batch)
+        return self
+
+    def transform(self, X: Iterable[Utterance]) -> sparse.csr_matrix:
+        """The codes of utterances, pooled or frame by frame, float32."""
+        check_is_fitted(self, "scale_")
+        rows = [self._row(utterance) for utterance in self._checked(X)]
+        if not rows:
+            return sparse.csr_matrix((0, len(self.get_feature_names_out())), dtype=np.float32)
+        return sparse.csr_matrix(sparse.vstack(rows, format="csr", dtype=np.float32))
+
+    def stream(self, chunks: Iterable[np.ndarray]) -> Iterator[sparse.csr_matrix]:
+        """The codes of windows, as chunks of samples complete them; `normalise` must be "running" or "none"."""
+        check_is_fitted(self, "scale_")
+        stream = Stream(self._front, self.width, self.stride)
+        for chunk in chunks:
+            yield self._codes(stream.push(chunk))
+        yield self._codes(stream.close())
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """`code7` of frames, `code7_segment2` and the like of pooled codes."""
+        parts = {
+            "frames": [""],
+            "mean": ["_mean"],
+            "max": ["_max"],
+            "moments": ["_mean", "_deviation"],
+            "segments": [f"_segment{i}" for i in range(self.segments)],
+            "pyramid": [f"_part{i}of{n}" for n in (1, 2, 4) for i in range(n)],
+        }[self.pool]
+        return np.array([f"code{code}{part}" for part in parts for code in range(self.codes)], dtype=object)
+
+    def explained_variance(self, X: Iterable[Utterance]) -> float:
+        """The share of the windows' variance that the codes keep, in (−∞, 1]."""
+        check_is_fitted(self, "scale_")
+        blocks = [block for utterance in self._checked(X) for block in self._windows(utterance)]
+        patches = torch.from_numpy(np.concatenate(blocks)) / self.scale_
+        with torch.inference_mode():
+            return explained_variance(patches, self.autoencoder_.sparse(patches)[0])
+
+    @property
+    def _front(self) -> Front:
+        return Front(self.rate, self.mels, self.normalise)
+
+    def _start(self) -> None:
+        one_of(POOLS, pool=self.pool)
+        at_least(1, codes=self.codes, active=self.active, width=self.width, stride=self.stride, segments=self.segments)
+        at_least(1, epochs=self.epochs, batch=self.batch, held=self.held)
+        if self.width % 2 == 0 or self.stride > self.width // 2 + 1:
+            raise InputError(
+                f"width is {self.width} and stride {self.stride}; the width is odd, the stride at most half of it + 1."
+            )
+        front = self._front
+        self._draw = torch.Generator().manual_seed(self.random_state)
+        self.autoencoder_ = SparseAutoencoder(self.width * front.mels, self.codes, TopK(self.active), self._draw)
+        self._optimizer = torch.optim.Adam(self.autoencoder_.parameters(), self.learning_rate)
+        self._dead = DeadCodes(self.autoencoder_, patience=20_000)
+        self.__dict__.pop("scale_", None)
+
+    def _step(self, patches: Tensor) -> None:
+        x = patches / self.scale_
+        loss, reconstruction, codes = Squared()(self.autoencoder_, x)
+        self._optimizer.zero_grad()
+        loss.backward()
+        self._optimizer.step()
+        self.autoencoder_.normalize()
+        self._dead.see(codes)
+        self._dead.resample(x, reconstruction.detach(), self._optimizer, self._draw)
+
+    def _checked(self, X: Iterable[Utterance]) -> Iterator[Utterance]:
+        if isinstance(X, str | Path):
+            raise InputError(f"X is {str(X)!r}; give a list of utterances, even of one.")
+        for i, utterance in enumerate(X):
+            if not isinstance(utterance, str | Path):
+                utterance = np.asarray(utterance)
+                if utterance.ndim != 1 or utterance.dtype.kind not in "fiu":
+                    raise InputError(
+                        f"X[{i}] has shape {utterance.shape} and type {utterance.dtype}; give samples (n,)."
+                    )
+                if utterance.dtype.kind in "iu":
+                    utterance = utterance / np.iinfo(utterance.dtype).max
+                if not np.isfinite(utterance).all():
+                    raise InputError(f"X[{i}] holds samples that are not numbers.")
+            yield utterance
+
+    def _windows(self, utterance: Utterance) -> Iterator[np.ndarray]:
+        """The windows of an utterance in blocks, (n, width · mels)."""
+        front = self._front
+        if front.normalise in ("running", "none"):
+            stream = Stream(front, self.width, self.stride)
+            for chunk in self._chunks(utterance):
+                yield stream.push(chunk)
+            yield stream.close()
+        else:
+            frames = self._frames(utterance, front)
+            step = 64 * ROWS * self.stride  # a block of windows begins where one of frames does
+            half = self.width // 2
+            for start in range(0, len(frames), step):
+                low, high = max(0, start - half), min(len(frames), start + step + half)
+                part = np.pad(
+                    frames[low:high], ((half - start + low, max(0, start + step + half - high)), (0, 0)), "edge"
+                )
+                count = -(-(min(len(frames), start + step) - start) // self.stride)
+                yield windows(part, self.width, 1)[half : half + count * self.stride : self.stride][:count]
+
+    def _frames(self, utterance: Utterance, front: Front) -> np.ndarray:
+        """All frames of an utterance, normalised: 16 kB a second."""
+        plain = Stream(Front(front.rate, front.mels, "none"), 1)
+        blocks = [plain.push(chunk) for chunk in self._chunks(utterance)]
+        return front.normalised(np.concatenate([*blocks, plain.close()]))
+
+    def _chunks(self, utterance: Utterance) -> Iterable[np.ndarray]:
+        if isinstance(utterance, np.ndarray):
+            return [utterance.astype(np.float32)]
+        return audio.blocks(Path(utterance), self.rate)
+
+    @torch.inference_mode()
+    def _codes(self, patches: np.ndarray) -> sparse.csr_matrix:
+        """The codes of windows, ROWS of them at a time."""
+        values, atoms = [np.empty(0, np.float32)], [np.empty(0, np.int32)]
+        for start in range(0, len(patches), ROWS):
+            part = patches[start : start + ROWS]
+            block = np.zeros((ROWS, patches.shape[1]), np.float32)
+            block[: len(part)] = part / np.float32(self.scale_)
+            found = self.autoencoder_.sparse_code(torch.from_numpy(block))
+            values.append(_of_rows(found, len(part))[0])
+            atoms.append(_of_rows(found, len(part))[1])
+        each = min(self.active, self.codes)
+        parts = np.concatenate(values), np.concatenate(atoms), np.arange(len(patches) + 1) * each
+        matrix = sparse.csr_matrix(parts, shape=(len(patches), self.codes))
+        matrix.eliminate_zeros()
+        return matrix
+
+    def _row(self, utterance: Utterance) -> sparse.csr_matrix:
+        """The pooled codes of an utterance (1, features), or all of its windows'."""
+        codes = sparse.vstack(
+            [sparse.csr_matrix((0, self.codes), dtype=np.float32), *map(self._codes, self._windows(utterance))]
+        )
+        codes = sparse.csr_matrix(codes)
+        if self.pool == "frames":
+            return codes
+        if not cast(tuple[int, int], codes.shape)[0]:
+            raise InputError("an utterance is empty; leave it out, or give its samples.")
+        if self.pool == "max":
+            return sparse.csr_matrix(codes.max(axis=0))
+        if self.pool == "moments":
+            mean = np.asarray(codes.mean(axis=0))
+            square = np.asarray(codes.multiply(codes).mean(axis=0))
+            return sparse.csr_matrix(
+                np.concatenate([mean, np.sqrt(np.maximum(square - mean**2, 0))], axis=1).reshape(1, -1)
+            )
+        counts: Sequence[int] = {"mean": (1,), "segments": (self.segments,), "pyramid": (1, 2, 4)}[self.pool]
+        return sparse.csr_matrix(sparse.hstack([part for n in counts for part in _means(codes, n)]))
+
+
+def _of_rows(codes: Codes, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Values and atoms of the first rows."""
+    stop = int(codes.starts[count])
+    return codes.values[:stop].numpy(), codes.atoms[:stop].numpy()
+
+
+def _means(codes: sparse.csr_matrix, parts: int) -> list[sparse.csr_matrix]:
+    """The mean of each of `parts` equal parts; a code shorter than that gives a row to several."""
+    time, _ = cast(tuple[int, int], codes.shape)
+    starts = [min(time * i // parts, time - 1) for i in range(parts)]
+    stops = [max(time * (i + 1) // parts, start + 1) for i, start in enumerate(starts)]
+    return [sparse.csr_matrix(codes[a:b].mean(axis=0)) for a, b in zip(starts, stops, strict=True)]

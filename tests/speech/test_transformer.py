@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+import soundfile
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+
+from gossamer import InputError
+from gossamer_speech import SparseSpeechFeatures
+
+SMALL = SparseSpeechFeatures(codes=24, active=3, width=5, segments=3, epochs=2, batch=64)
+
+
+@pytest.mark.parametrize(("pool", "width"), [("mean", 1), ("max", 1), ("segments", 3), ("pyramid", 7), ("moments", 2)])
+def test_pooled_codes_are_sparse_rows_with_names(pool, width, sounds):
+    features = clone(SMALL).set_params(pool=pool).fit(sounds()[0])
+    found = features.transform(sounds()[0])
+    assert sparse.isspmatrix_csr(found) and found.shape == (18, 24 * width) and found.dtype == np.float32
+    assert len(features.get_feature_names_out()) == len(set(features.get_feature_names_out())) == 24 * width
+    frames = clone(SMALL).set_params(pool="frames").fit(sounds()[0]).transform(sounds()[0][:1]).toarray()
+    if pool in ("mean", "max"):
+        assert np.allclose(found[0].toarray(), getattr(frames, pool)(0), atol=1e-5)
+
+
+def test_it_clones_pipes_and_searches(sounds):
+    X, y = sounds()
+    pipeline = make_pipeline(clone(SMALL), LogisticRegression(C=100.0))
+    search = GridSearchCV(pipeline, {"sparsespeechfeatures__active": [2, 3]}, cv=2).fit(X, y)
+    assert search.score(sounds(seed=50)[0], y) > 0.9
+    assert clone(SMALL).get_params() == SMALL.get_params()
+
+
+def test_the_same_again_and_learning_explains_variance(sounds):
+    X = sounds()[0]
+    first, second = (clone(SMALL).fit(X) for _ in range(2))
+    assert (first.transform(X) != second.transform(X)).nnz == 0
+    longer = clone(SMALL).set_params(epochs=20).fit(X)
+    assert longer.explained_variance(X) > first.explained_variance(X) and longer.explained_variance(X) > 0.5
+
+
+def test_partial_fit_goes_on(sounds):
+    X, features = sounds()[0], clone(SMALL)
+    before = features.partial_fit(X).explained_variance(X)
+    for _ in range(5):
+        features.partial_fit(X)
+    assert features.explained_variance(X) > before
+
+
+def test_a_stream_of_chunks_gives_the_codes_of_the_whole(sounds):
+    X = sounds()[0]
+    features = clone(SMALL).set_params(pool="frames", normalise="running").fit(X)
+    sound = np.concatenate(X)
+    whole = features.transform([sound])
+    parts = sparse.vstack(list(features.stream(np.split(sound, [1, 500, 501, 20_000]))), format="csr")
+    assert whole.shape == parts.shape and (whole != parts).nnz == 0
+    with pytest.raises(InputError, match="needs the whole"):
+        list(clone(SMALL).fit(X).stream([sound]))
+
+
+def test_files_are_read_at_any_rate_and_learned_from_evenly(tmp_path, sounds):
+    paths = []
+    for i, sound in enumerate(sounds()[0]):
+        soundfile.write(tmp_path / f"{i}.wav", np.repeat(sound, 2), 16_000)
+        paths.append(tmp_path / f"{i}.wav")
+    features = clone(SMALL).set_params(held=50).fit(paths)
+    assert features.transform(paths).shape == (18, 72)
+    integers = (sounds()[0][0] * 32767).astype(np.int16)
+    assert abs(features.transform([integers]) - features.transform(sounds()[0][:1])).max() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"pool": "sum"}, "pool is 'sum'"),
+        ({"width": 4}, "width is 4"),
+        ({"stride": 9}, "stride 9"),
+        ({"codes": 0}, "codes is 0"),
+    ],
+)
+def test_bad_settings_are_named(wrong, message, sounds):
+    with pytest.raises(InputError, match=message):
+        clone(SMALL).set_params(**wrong).fit(sounds()[0])
+
+
+def test_bad_inputs_are_named():
+    with pytest.raises(InputError, match="give a list of utterances"):
+        clone(SMALL).fit("word.wav")
+    with pytest.raises(InputError, match=r"X\[0\] has shape \(2, 2\)"):
+        clone(SMALL).fit([np.zeros((2, 2))])
+    with pytest.raises(InputError, match="not numbers"):
+        clone(SMALL).fit([np.full(5000, np.nan)])
+    with pytest.raises(InputError, match="nothing to learn from"):
+        clone(SMALL).fit([])
