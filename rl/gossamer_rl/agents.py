@@ -1,59 +1,151 @@
-"""The agent: a policy and a value function over MiniGrid's symbolic view, two perceptrons side by side."""
+"""The agent: a policy and a value function, two perceptrons side by side over what an environment shows."""
 
 import math
 
 import torch
-from minigrid.core.constants import COLOR_TO_IDX, OBJECT_TO_IDX, STATE_TO_IDX
 from torch import Tensor, nn
 
-OBJECTS, COLOURS, STATES = len(OBJECT_TO_IDX), len(COLOR_TO_IDX), len(STATE_TO_IDX)
-VIEW, ACTIONS = 7, 7
+from gossamer_rl.environments import Seen
+from gossamer_rl.onehot import OneHotLinear
 
 
-def one_hot() -> Tensor:
-    """Row (object · COLOURS + colour) · STATES + state: the three one-hot codes side by side."""
-    triples = torch.cartesian_prod(torch.arange(OBJECTS), torch.arange(COLOURS), torch.arange(STATES))
-    return torch.cat([nn.functional.one_hot(column) for column in triples.unbind(1)], dim=1).float()
+class Scaled(nn.Module):
+    """x ↦ (x − mean) / deviation of all that was shown so far, cut at ±5 (Welford 1962); `show` shows more."""
+
+    mean: Tensor
+    square: Tensor
+    count: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("square", torch.ones(size))
+        self.register_buffer("count", torch.tensor(1e-4))
+
+    @torch.no_grad()
+    def show(self, x: Tensor) -> None:
+        """Take x [n, size] into the mean and the deviation."""
+        share = len(x) / (self.count + len(x))
+        shift = x.mean(0) - self.mean
+        self.square += share * (x.var(0, correction=0) - self.square + (1 - share) * shift.square())
+        self.mean += share * shift
+        self.count += len(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [n, size], scaled."""
+        return ((x - self.mean) / (self.square + 1e-8).sqrt()).clamp(-5, 5)
 
 
-def perceptron(inputs: int, width: int, outputs: int, gain: float, generator: torch.Generator | None) -> nn.Sequential:
+def perceptron(seen: Seen, width: int, outputs: int, gain: float, generator: torch.Generator | None) -> nn.Sequential:
     """Two hidden layers of tanh, orthogonal weights, zero biases; `gain` scales the last layer's."""
-    layers = [nn.Linear(inputs, width), nn.Linear(width, width), nn.Linear(width, outputs)]
+    first = nn.Linear(seen.size, width) if seen.members is None else OneHotLinear(seen.members, width)
+    layers = [first, nn.Linear(width, width), nn.Linear(width, outputs)]
     for layer, scale in zip(layers, (math.sqrt(2), math.sqrt(2), gain), strict=True):
         nn.init.orthogonal_(layer.weight, scale, generator)
         nn.init.zeros_(layer.bias)
     return nn.Sequential(layers[0], nn.Tanh(), layers[1], nn.Tanh(), layers[2])
 
 
-class ActorCritic(nn.Module):
-    """π(a | view) and V(view), in two networks of `width` that share nothing but the input.
+class Recurrent(nn.Module):
+    """A perceptron whose second layer remembers: a gated recurrent unit (Cho et al. 2014) of `width`.
 
-    The input is the view's one-hot code: 7 · 7 cells of 11 objects, 6 colours and 3 states. The weights are drawn
-    from `generator`.
+    x = tanh(first(o)); r, z = σ(Wx + Uh + b); n = tanh(Wx + b + r (Uh + b)); h ← (1 − z) n + z h; y = last(x + h).
     """
 
-    table: Tensor
-
-    def __init__(self, width: int, generator: torch.Generator | None = None) -> None:
+    def __init__(self, seen: Seen, width: int, outputs: int, gain: float, generator: torch.Generator | None) -> None:
         super().__init__()
-        self.register_buffer("table", one_hot(), persistent=False)
-        inputs = VIEW * VIEW * (OBJECTS + COLOURS + STATES)
-        self.actor = perceptron(inputs, width, ACTIONS, 0.01, generator)
-        self.critic = perceptron(inputs, width, 1, 1.0, generator)
+        self.first = nn.Linear(seen.size, width) if seen.members is None else OneHotLinear(seen.members, width)
+        self.into, self.back = nn.Linear(width, 3 * width), nn.Linear(width, 3 * width)
+        self.last = nn.Linear(width, outputs)
+        scales = {self.first: math.sqrt(2), self.into: 1.0, self.back: 1.0, self.last: gain}
+        for layer, scale in scales.items():
+            nn.init.orthogonal_(layer.weight, scale, generator)
+            nn.init.zeros_(layer.bias)
 
-    def forward(self, views: Tensor) -> tuple[Tensor, Tensor]:
-        """Bytes [n, 7, 7, 3] to logits [n, 7] and values [n]."""
-        objects, colours, states = views.flatten(1, 2).int().unbind(-1)
-        code = self.table[(objects * COLOURS + colours) * STATES + states].flatten(1)
-        return self.actor(code), self.critic(code).squeeze(1)
+    def turn(self, given: Tensor, state: Tensor) -> Tensor:
+        """The next state [n, width], of Wx + b [n, 3 · width] and the state before [n, width]."""
+        r_given, z_given, n_given = given.chunk(3, 1)
+        r_back, z_back, n_back = self.back(state).chunk(3, 1)
+        z = torch.sigmoid(z_given + z_back)
+        n = torch.tanh(n_given + torch.sigmoid(r_given + r_back) * n_back)
+        return n + z * (state - n)
+
+    def forward(self, observations: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """One step: observations [n, …] and the state [n, width] to outputs [n, outputs] and the next state."""
+        x = torch.tanh(self.first(observations))
+        state = self.turn(self.into(x), state)
+        return self.last(x + state), state
+
+    def unroll(self, observations: Tensor, state: Tensor, goes_on: Tensor) -> Tensor:
+        """Observations [steps, n, …] to outputs [steps, n, outputs]; the state is 0 after a step where `goes_on` is."""
+        x = torch.tanh(self.first(observations.flatten(0, 1))).unflatten(0, observations.shape[:2])
+        states = []
+        for given, on in zip(self.into(x), goes_on, strict=True):
+            states.append(self.turn(given, state))
+            state = states[-1] * on[:, None]
+        return self.last(x + torch.stack(states))
 
 
-def width_of_equal_size(width: int, sparsity: float) -> int:
+class ActorCritic(nn.Module):
+    """π(a | o) and V(o), in two networks of `width` that share nothing but the input.
+
+    The input is what an environment shows, as `seen` says: codes [n, columns] or floats [n, size], which are scaled.
+    With `memory`, both networks are `Recurrent`, and the state [n, 2 · width] is theirs; without, it is [n, 0].
+    The weights are drawn from `generator`.
+    """
+
+    def __init__(
+        self,
+        seen: Seen,
+        actions: int,
+        width: int,
+        generator: torch.Generator | None = None,
+        memory: bool = False,
+    ) -> None:
+        super().__init__()
+        self.seen, self.actions, self.width, self.memory = seen, actions, width, memory
+        self.scaled = Scaled(seen.size) if seen.members is None else None
+        network = Recurrent if memory else perceptron
+        self.actor = network(seen, width, actions, 0.01, generator)
+        self.critic = network(seen, width, 1, 1.0, generator)
+
+    def begin(self, copies: int) -> Tensor:
+        """The state [copies, …] at the beginning of an episode."""
+        return torch.zeros(copies, 2 * self.width * self.memory, device=next(self.parameters()).device)
+
+    def forward(self, observations: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Observations [n, …] and the state to logits [n, actions], values [n] and the next state."""
+        x = observations if self.scaled is None else self.scaled(observations)
+        state = self.begin(len(x)) if state is None else state
+        if not self.memory:
+            return self.actor(x), self.critic(x).squeeze(1), state
+        actor, critic = state.chunk(2, 1)
+        logits, actor = self.actor(x, actor)
+        values, critic = self.critic(x, critic)
+        return logits, values.squeeze(1), torch.cat([actor, critic], 1)
+
+    def unroll(self, observations: Tensor, state: Tensor, ended: Tensor) -> tuple[Tensor, Tensor]:
+        """Observations [steps, n, …] from the state [n, …] on to logits [steps, n, actions] and values [steps, n].
+
+        An episode that `ended` [steps, n] at a step is followed by another, which begins without memory.
+        """
+        if not (isinstance(self.actor, Recurrent) and isinstance(self.critic, Recurrent)):
+            logits, values, _ = self(observations.flatten(0, 1))
+            return logits.unflatten(0, ended.shape), values.unflatten(0, ended.shape)
+        x = observations if self.scaled is None else self.scaled(observations)
+        actor, critic = state.chunk(2, 1)
+        goes_on = (~ended).float()
+        return self.actor.unroll(x, actor, goes_on), self.critic.unroll(x, critic, goes_on).squeeze(2)
+
+
+def width_of_equal_size(seen: Seen, actions: int, width: int, sparsity: float, memory: bool = False) -> int:
     """The width of the dense agent whose parameters come nearest to the living ones of a sparse agent of `width`."""
+    hidden, biases = (
+        (6, 14) if memory else (1, 4)
+    )  # squares of weights of a hidden layer; rows of biases of both networks
 
     def size(w: int, density: float = 1.0) -> float:
-        inputs = VIEW * VIEW * (OBJECTS + COLOURS + STATES)
-        weights = 2 * (inputs * w + w * w) + (ACTIONS + 1) * w
-        return density * weights + 4 * w + ACTIONS + 1
+        weights = 2 * (seen.size * w + hidden * w * w) + (actions + 1) * w
+        return density * weights + biases * w + actions + 1
 
     return min(range(1, width + 1), key=lambda w: abs(size(w) - size(width, 1 - sparsity)))

@@ -1,147 +1,28 @@
-"""Train an agent by PPO with an episodic first-visit bonus, its policy dense or sparse.
+"""Train an agent by PPO with a bonus for what is new, its policy and value function dense or sparse.
 
 gossamer train rl quick --seed 1
-gossamer train rl doorkey-8x8 --method no-bonus
-python -m gossamer_rl.train quick --method rigl --sparsity 0.95
+gossamer train rl doorkey-8x8 --method rigl --save policy.gossamer --checkpoint run.pt
+gossamer train rl minigrid --data MiniGrid-KeyCorridorS3R3-v0
 """
 
-import difflib
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
-from torch import Tensor, nn
 
 import gossamer as gs
 from gossamer import checkpoints
-from gossamer.results import plain, refuse_unwritable
-from gossamer_rl.agents import ActorCritic, width_of_equal_size
-from gossamer_rl.environments import TRAINING_SEEDS, Task
-
-METHODS = ("dense", "no-bonus", "rigl", "static-random", "small-dense", "random")
-SOLVED, RECENT = 0.9, 100
-SAVE_EVERY = 60.0
-
-
-@dataclass(frozen=True)
-class Config:
-    """One run: what is trained, on which task, for how long."""
-
-    method: str = "dense"
-    """dense, no-bonus (dense, the task's own reward alone), rigl, static-random, small-dense (as many parameters as
-    the sparse ones have alive), random (acts at random; nothing is trained)"""
-    seed: int = 1
-    """of the weights, the episodes and the actions"""
-    sparsity: float = 0.9
-    """share of the weights that are zero, in [0, 1), for rigl and static-random"""
-    data: str = "MiniGrid-DoorKey-5x5-v0"
-    """the environment's id"""
-    steps: int = 16_384
-    """environment steps in all, over all copies"""
-    width: int = 64
-    """units of each of the two hidden layers, of the policy and of the value function"""
-    copies: int = 16
-    """environments stepped side by side"""
-    horizon: int = 32
-    """steps of each copy between two updates"""
-    bonus: float = 0.03
-    """reward for a state's first visit in an episode; falls linearly to 0 over the run"""
-    learning_rate: float = 2e-3
-    """Adam's"""
-    entropy: float = 0.01
-    """weight of the policy's entropy in the loss"""
-    discount: float = 0.97
-    """γ, of later rewards"""
-    trace: float = 0.95
-    """λ, of generalised advantage estimation"""
-    epochs: int = 8
-    """passes over the steps of an update"""
-    minibatch: int = 256
-    """steps in a gradient"""
-    episodes: int = 100
-    """episodes of the evaluation, at most 10,000"""
-    accelerator: Literal["cpu", "cuda", "auto"] = "cpu"
-    """where the networks are; environments are always on the CPU"""
-    checkpoint: Path | None = None
-    """file to write the run's state to every minute, and to go on from where it exists"""
-
-    def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            near = difflib.get_close_matches(self.method, METHODS, n=1, cutoff=0)[0]
-            raise gs.InputError(f"method is {self.method!r}; did you mean {near!r}? There are {', '.join(METHODS)}.")
-        if not 0 <= self.sparsity < 1:
-            raise gs.InputError(f"sparsity is {self.sparsity}; it must be in [0, 1): 0.9 removes nine weights of ten.")
-        for name in ("width", "copies", "horizon", "epochs", "minibatch", "episodes"):
-            if getattr(self, name) < 1:
-                raise gs.InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        if self.steps < self.copies * self.horizon:
-            raise gs.InputError(
-                f"steps is {self.steps}; it must hold at least one update of copies · horizon = "
-                f"{self.copies * self.horizon} steps."
-            )
-
-    @property
-    def updates(self) -> int:
-        """How many times the agent is updated."""
-        return self.steps // (self.copies * self.horizon)
-
-
-class Rollout(NamedTuple):
-    """What `horizon` steps of all copies gave, each [horizon, copies] (views: … and 7, 7, 3; next_values: [copies])."""
-
-    views: Tensor
-    actions: Tensor
-    log_probabilities: Tensor
-    values: Tensor
-    rewards: Tensor
-    ended: Tensor
-    next_values: Tensor
-
-
-@dataclass
-class Progress:
-    """What a run can say of itself so far; `curve` pairs environment steps with the mean return of recent episodes."""
-
-    updates: int = 0
-    seconds: float = 0.0
-    first_visits: int = 0
-    solved_after: int | None = None
-    recent: list[float] = field(default_factory=list)
-    curve: list[tuple[int, float]] = field(default_factory=list)
-
-
-def advantages(rollout: Rollout, discount: float, trace: float) -> Tensor:
-    """Generalised advantage estimates [horizon, copies] (Schulman et al. 2016).
-
-    δₜ = rₜ + γ V(sₜ₊₁) − V(sₜ) and Aₜ = δₜ + γ λ Aₜ₊₁, both without what follows where the episode ends at t.
-    """
-    result = torch.zeros_like(rollout.rewards)
-    next_values, next_advantage = rollout.next_values, torch.zeros_like(rollout.next_values)
-    for t in reversed(range(len(result))):
-        goes_on = discount * ~rollout.ended[t]
-        error = rollout.rewards[t] + goes_on * next_values - rollout.values[t]
-        next_values, next_advantage = rollout.values[t], error + trace * goes_on * next_advantage
-        result[t] = next_advantage
-    return result
-
-
-def ppo_loss(
-    log_probabilities: Tensor,
-    before: Tensor,
-    advantage: Tensor,
-    values: Tensor,
-    returns: Tensor,
-    entropy: Tensor | float,
-) -> Tensor:
-    """−mean min(ρ A, clip(ρ, 0.8, 1.2) A) + ½ mean (V − R)² − `entropy`, ρ = π/π_before (Schulman et al. 2017)."""
-    ratio = (log_probabilities - before).exp()
-    policy = torch.min(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage).mean()
-    return (values - returns).square().mean() / 2 - policy - entropy
+from gossamer.devices import fabric
+from gossamer.paths import refuse_unwritable
+from gossamer.results import plain
+from gossamer_rl.config import Config
+from gossamer_rl.dqn import DQN
+from gossamer_rl.experience import RECENT, Experience, Progress
+from gossamer_rl.policy import Policy
+from gossamer_rl.ppo import PPO
 
 
 class Run:
@@ -149,144 +30,107 @@ class Run:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.fabric = Fabric(accelerator=config.accelerator, devices=1)
         self.generator = torch.Generator().manual_seed(config.seed)
-        small = config.method == "small-dense"
-        width = width_of_equal_size(config.width, config.sparsity) if small else config.width
-        self.agent = ActorCritic(width, self.generator)
-        self.masking = self.method = None
-        if config.method in ("rigl", "static-random"):
-            self.masking = gs.sparsify(self.agent, config.sparsity, score="random", generator=self.generator)
-        optimizer = torch.optim.Adam(self.agent.parameters(), lr=config.learning_rate, eps=1e-5, fused=True)
-        self.model, self.optimizer = self.fabric.setup(self.agent, optimizer)
-        if self.masking:
-            self.masking.attach(optimizer)
-        if self.masking and config.method == "rigl":
-            gradients = config.updates * config.epochs * -(-config.copies * config.horizon // config.minibatch)
-            self.method = gs.RigL(self.masking, every=max(1, gradients // 40), until=gradients * 3 // 4)
-        drawn: dict[Any, Any] = {}
-        self.tasks = [Task(config.data, drawn) for _ in range(config.copies)]
-        for task in self.tasks:
-            task.reset(self.next_seed())
-        self.progress = Progress()
+        self.experience = Experience(config, self.generator)
+        learner = PPO if config.agent == "ppo" else DQN
+        self.learner = learner(config, self.experience, fabric(config.accelerator), self.generator)
+        self.agent, self.masking = self.learner.agent, self.learner.descent.masking
 
-    def next_seed(self) -> int:
-        """The seed of the next training episode; evaluation never uses it."""
-        low, high = TRAINING_SEEDS.start, TRAINING_SEEDS.stop
-        return int(torch.randint(low, high, (), generator=self.generator))
-
-    def views(self) -> Tensor:
-        """What all copies show now."""
-        return torch.from_numpy(np.stack([task.view for task in self.tasks])).to(self.fabric.device)
-
-    @torch.no_grad()
-    def collect(self) -> Rollout:
-        """Let the policy act for `horizon` steps in every copy."""
-        config, progress = self.config, self.progress
-        bonus = 0 if config.method == "no-bonus" else config.bonus * (1 - progress.updates / config.updates)
-        rewards = np.zeros((config.horizon, config.copies), np.float32)
-        ended = np.zeros((config.horizon, config.copies), bool)
-        columns = []
-        for t in range(config.horizon):
-            views = self.views()
-            logits, values = self.agent(views)
-            log_probabilities = logits.log_softmax(1)
-            actions = torch.multinomial(log_probabilities.exp().cpu(), 1, generator=self.generator).to(views.device)
-            columns.append((views, actions[:, 0], log_probabilities.gather(1, actions)[:, 0], values))
-            for i, (task, action) in enumerate(zip(self.tasks, actions[:, 0].tolist(), strict=True)):
-                step = task.step(action)
-                rewards[t, i] = step.reward + bonus * step.first_visit
-                ended[t, i] = step.ended
-                progress.first_visits += step.first_visit
-                if step.ended:
-                    self.note(step.reward, t)
-                    task.reset(self.next_seed())
-        views, actions, log_probabilities, values = (torch.stack(column) for column in zip(*columns, strict=True))
-        rewards, ended = (torch.from_numpy(array).to(views.device) for array in (rewards, ended))
-        return Rollout(views, actions, log_probabilities, values, rewards, ended, self.agent(self.views())[1])
-
-    def note(self, reward: float, t: int) -> None:
-        """Note the end of an episode: its return (all of it is in the last step), and whether the task is solved."""
-        progress = self.progress
-        progress.recent = [*progress.recent[1 - RECENT :], reward]
-        solved = sum(reward > 0 for reward in progress.recent) >= SOLVED * RECENT
-        if solved and progress.solved_after is None:
-            progress.solved_after = (progress.updates * self.config.horizon + t + 1) * self.config.copies
-
-    def improve(self, rollout: Rollout) -> None:
-        """Several epochs of PPO on one rollout."""
-        config = self.config
-        advantage = advantages(rollout, config.discount, config.trace)
-        views, actions, before = (x.flatten(0, 1) for x in (rollout.views, rollout.actions, rollout.log_probabilities))
-        returns, advantage = (advantage + rollout.values).flatten(), advantage.flatten()
-        for _ in range(config.epochs):
-            for batch in torch.randperm(len(views), generator=self.generator).to(views.device).split(config.minibatch):
-                logits, values = self.model(views[batch])
-                log_probabilities = logits.log_softmax(1)
-                entropy = -(log_probabilities.exp() * log_probabilities).sum(1).mean()
-                chosen = log_probabilities.gather(1, actions[batch, None])[:, 0]
-                scaled = (advantage[batch] - advantage[batch].mean()) / (advantage[batch].std(correction=0) + 1e-8)
-                loss = ppo_loss(chosen, before[batch], scaled, values, returns[batch], config.entropy * entropy)
-                self.optimizer.zero_grad()
-                self.fabric.backward(loss)
-                nn.utils.clip_grad_norm_(self.agent.parameters(), 0.5)
-                self.optimizer.step()
-                if self.method:
-                    self.method.step()
+    @property
+    def progress(self) -> Progress:
+        """What the run can say of itself."""
+        return self.experience.progress
 
     def save(self, path: Path) -> None:
-        """Write all that the run goes on from; an episode is kept as its seed and the actions so far."""
+        """Write all that the run goes on from."""
         checkpoints.save(
             path,
-            config=plain(replace(self.config, checkpoint=None)),
-            agent=self.agent.state_dict(),
-            optimizer=self.optimizer.optimizer.state_dict(),
-            masking=self.masking and self.masking.state_dict(),
-            method=self.method and self.method.state_dict(),
+            config=plain(self.config),
+            experience=self.experience.state_dict(),
+            learner=self.learner.state_dict(),
             generator=self.generator.get_state(),
-            episodes=[(task.seed, task.actions) for task in self.tasks],
-            progress=asdict(self.progress),
         )
 
     def restore(self, path: Path) -> None:
-        """Go on from what `save` wrote, to the numbers of a run that was never interrupted."""
+        """Go on from what `save` wrote, in gridworlds to the numbers of a run that was never interrupted."""
         state = checkpoints.load(path)
-        if state["config"] != plain(replace(self.config, checkpoint=None)):
-            raise gs.InputError(f"checkpoint {path} is of another run: {state['config']}. Delete it or name another.")
-        if self.masking:  # before the weights, which are masked as they are loaded
-            self.masking.load_state_dict(state["masking"])
-        self.agent.load_state_dict(state["agent"])
-        self.optimizer.optimizer.load_state_dict(state["optimizer"])
-        if self.method:
-            self.method.load_state_dict(state["method"])
-        for task, (seed, actions) in zip(self.tasks, state["episodes"], strict=True):
-            task.replay(seed, actions)
-        self.progress = Progress(**state["progress"])
+        if not {"config", "experience", "learner", "generator"} <= state.keys():
+            raise gs.InputError(f"{path} is no checkpoint of this version's agents; start again with another one.")
+        checkpoints.same_run(state["config"], self.config, path)
+        self.experience.load_state_dict(state["experience"])
+        self.learner.load_state_dict(state["learner"])
         self.generator.set_state(state["generator"])
+
+    @property
+    def policy(self) -> Policy:
+        """The agent as it is now."""
+        masks = self.masking.masks if self.masking else {}
+        return Policy(self.agent.cpu().eval(), self.config.data, masks, greedy=self.config.agent == "dqn")
+
+    @property
+    def done(self) -> bool:
+        """Whether the steps are used up, or the task is solved."""
+        return self.progress.updates >= self.config.updates or (
+            self.config.solved < 1 and self.progress.solved_after is not None
+        )
+
+    def step(self) -> None:
+        """One update, and what it shows."""
+        config, progress = self.config, self.progress
+        start = time.perf_counter()
+        self.learner.update()
+        progress.updates += 1
+        progress.seconds += time.perf_counter() - start
+        steps = progress.updates * config.copies * config.horizon
+        progress.curve.append((steps, progress.success, float(np.mean(progress.recent or [0.0]))))
+        if progress.solved_after is None and len(progress.recent) == RECENT and progress.success >= config.solved:
+            progress.solved_after, progress.solved_seconds = steps, progress.seconds
 
 
 def train(config: Config, log: Callable[[str], None] = lambda line: None) -> Run:
     """Train the agent of `config`, or the rest of it from its checkpoint; the same numbers on every call."""
-    if config.checkpoint:
-        refuse_unwritable(config.checkpoint)
+    if config.save:
+        refuse_unwritable(config.save)
     run = Run(config)
     if config.checkpoint and config.checkpoint.exists():
         run.restore(config.checkpoint)
-        log(f"going on after {run.progress.updates * config.copies * config.horizon} steps")
-    progress, saved = run.progress, time.monotonic()
-    while progress.updates < config.updates:
-        start = time.perf_counter()
-        run.improve(run.collect())
-        progress.updates += 1
-        progress.seconds += time.perf_counter() - start
-        if progress.updates % max(1, config.updates // 25) == 0:
-            steps = progress.updates * config.copies * config.horizon
-            progress.curve.append((steps, float(np.mean(progress.recent or [0.0]))))
-            log(f"step {steps:>8}  return {progress.curve[-1][1]:.3f}  {progress.seconds:.0f} s")
-        if config.checkpoint and time.monotonic() - saved > SAVE_EVERY:
-            run.save(config.checkpoint)
-            saved = time.monotonic()
+        log(f"going on after {run.progress.updates * config.copies * config.horizon:,} steps")
+    board = board_at(config.tensorboard)
+    with checkpoints.Checkpoint(config.checkpoint, run.save) as checkpoint:
+        while not run.done:
+            run.step()
+            checkpoint.step()
+            report(run, log, board)
+    if config.save:
+        log(f"wrote {config.save}: {run.policy.save(config.save):,} bytes")
     return run
+
+
+def report(run: Run, log: Callable[[str], None], board: Any) -> None:
+    """Tell of the update just done, twenty times a run, and to TensorBoard every time."""
+    progress, updates = run.progress, run.config.updates
+    steps, success, mean = progress.curve[-1]
+    if progress.updates % max(1, updates // 20) == 0 or run.done:
+        left = progress.seconds / progress.updates * (updates - progress.updates)
+        log(
+            f"step {steps:>9,}  solved {success:.0%}  return {mean:.3f}  {steps / progress.seconds:,.0f} steps/s  "
+            f"{progress.seconds:.0f} s, at most {left:.0f} s to go"
+        )
+    if board:
+        for name, value in {"success": success, "return": mean, "new": progress.new / progress.updates}.items():
+            board.add_scalar(name, value, steps)
+
+
+def board_at(folder: Path | None) -> Any:
+    """A writer of TensorBoard's event files, or None where no folder is given."""
+    if folder is None:
+        return None
+    refuse_unwritable(folder / "events")
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ModuleNotFoundError as error:
+        raise gs.InputError("--tensorboard needs the package tensorboard; type: pip install tensorboard") from error
+    return SummaryWriter(folder)
 
 
 if __name__ == "__main__":

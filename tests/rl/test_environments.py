@@ -1,88 +1,140 @@
 import gymnasium
 import numpy as np
 import pytest
-from minigrid.core.grid import Grid
-from minigrid.core.world_object import Door, Goal, Key
 
 from gossamer import InputError
-from gossamer_rl.environments import EVALUATION_SEEDS, TRAINING_SEEDS, Step, Task, names
-
-LEFT, RIGHT, FORWARD, PICK_UP, DROP, TOGGLE, DONE = range(7)
+from gossamer_rl.environments import GymnasiumCopies, grid_codes, make, read
 
 
-def small_room() -> Task:
-    """One corridor, eastwards: agent, key, locked door, goal; the agent faces the key."""
-    task = Task("MiniGrid-DoorKey-5x5-v0")
-    task.reset(0)
-    environment = task.environment
-    environment.grid = Grid(6, 3)
-    environment.grid.wall_rect(0, 0, 6, 3)
-    environment.put_obj(Key("yellow"), 2, 1)
-    environment.put_obj(Door("yellow", is_locked=True), 3, 1)
-    environment.put_obj(Goal(), 4, 1)
-    environment.agent_pos, environment.agent_dir = (1, 1), 0
-    environment.gen_obs()
-    task.visited = {task.state}
-    return task
+def test_codes_hold_object_colour_state_and_direction():
+    views = np.zeros((1, 7, 7, 3), np.uint8)
+    views[0, 2, 3] = (4, 4, 2)  # a locked yellow door
+    codes = np.zeros((1, 50), np.uint8)
+    grid_codes(views, np.array([3]), codes)
+    assert codes[0, 2 * 7 + 3] == (4 * 6 + 4) * 3 + 2 and codes[0, 49] == 3 and codes.sum() == codes[0, 17] + 3
 
 
-@pytest.mark.parametrize("name", ["MiniGrid-DoorKey-5x5-v0", "MiniGrid-DoorKey-8x8-v0", "MiniGrid-KeyCorridorS3R1-v0"])
-def test_remembered_views_are_those_of_minigrid(name):
-    task, theirs = Task(name), gymnasium.make(name)
+def test_compiled_worlds_and_minigrids_own_show_the_same():
+    name = "MiniGrid-DoorKey-8x8-v0"
+    ours, theirs = make(name, 2), GymnasiumCopies(name, 2)
+    assert ours.seen.size == theirs.seen.size and np.array_equal(ours.seen.members, theirs.seen.members)
+    theirs.reset(0)
+    observation, _ = gymnasium.make(name, disable_env_checker=True).reset(seed=0)
+    assert np.array_equal(theirs.observe()[0], read(theirs.seen, observation)[0])
+    assert ours.limit == 640
+
+
+def test_keys_are_equal_where_what_is_shown_is():
+    copies = make("MiniGrid-DoorKey-8x8-v0", 64)
+    copies.reset(0)
     rng = np.random.default_rng(0)
-    seed = 0
-    task.reset(seed)
-    view = theirs.reset(seed=seed)[0]["image"]
-    for action in rng.integers(0, 7, 800).tolist():
-        assert np.array_equal(task.view, view)
-        step = task.step(action)
-        observation, reward, terminated, truncated, _ = theirs.step(action)
-        assert (step.reward, step.ended) == (reward, terminated or truncated)
-        view = observation["image"]
-        if step.ended:
-            seed += 1
-            task.reset(seed)
-            view = theirs.reset(seed=seed)[0]["image"]
-    assert 1 < len(task.drawn) < 800
+    shown: dict[int, bytes] = {}
+    for _ in range(50):
+        copies.step(rng.integers(0, 7, 64))
+        for row, key in zip(copies.observe(), copies.keys().tolist(), strict=True):
+            assert shown.setdefault(key, bytes(row)) == bytes(row)
+    assert len(shown) == len(set(shown.values())) > 100
+    assert not np.array_equal(copies.keys().copy(), copies.keys(state=True))
 
 
-def test_first_visits_count_position_direction_carried_object_and_door():
-    task = small_room()
-    first = [task.step(action).first_visit for action in (RIGHT, RIGHT, RIGHT, RIGHT, DONE)]
-    assert first == [True, True, True, False, False]
-    assert task.step(PICK_UP).first_visit  # the same place, but with the key
-    assert not task.step(PICK_UP).first_visit
-    assert task.step(FORWARD).first_visit
-    assert task.step(TOGGLE).first_visit  # the same place, but the door is open
-    assert task.step(TOGGLE).first_visit  # closed, and no longer locked
-    assert not task.step(TOGGLE).first_visit
+def test_an_episode_cut_short_shows_its_last_observation():
+    copies = make("CartPole-v1", 3)
+    copies.reset(0)
+    for _ in range(200):
+        before = copies.observe()
+        step = copies.step(np.zeros(3, int))
+        for i in np.flatnonzero(step.ended):
+            assert abs(step.last[i, 2]) > 0.2 > abs(copies.observe()[i, 2])  # fallen; upright again
+            assert step.terminated[i] and abs(step.last[i, 2] - before[i, 2]) < 0.1
+    assert copies.seen.members is None and copies.seen.size == 4 and copies.actions == 2
 
 
-def test_reward_is_minigrids():
-    task = small_room()
-    steps = [task.step(action) for action in (PICK_UP, FORWARD, TOGGLE, FORWARD, FORWARD)]
-    assert [step.reward for step in steps[:-1]] == [0, 0, 0, 0]
-    assert steps[-1] == Step(1 - 0.9 * 5 / 250, True, True)
+def test_a_number_of_a_few_is_a_code_and_numbers_have_keys_by_parts_of_their_range():
+    lake = make("FrozenLake8x8-v1", 4)
+    lake.reset(0)
+    assert lake.observe().tolist() == [[0]] * 4 and lake.seen.size == 64
+    car = make("MountainCar-v0", 3)
+    car.reset(0)
+    car._now = np.array([[0.0, 0.001], [0.01, 0.002], [0.3, 0.002]], np.float32)
+    first, near, far = car.keys().tolist()
+    assert first == near != far
 
 
-def test_replay_restores_an_episode():
-    task, other = Task("MiniGrid-DoorKey-6x6-v0"), Task("MiniGrid-DoorKey-6x6-v0")
-    rng = np.random.default_rng(1)
-    task.reset(5)
-    for action in rng.integers(0, 7, 50).tolist():
-        task.step(action)
-    other.replay(task.seed, task.actions)
-    assert other.visited == task.visited and len(task.visited) > 10
-    for action in rng.integers(0, 7, 50).tolist():
-        assert other.step(action) == task.step(action)
-        assert np.array_equal(other.view, task.view)
+def test_the_first_episodes_do_not_all_end_together():
+    copies = make("MiniGrid-Empty-5x5-v0", 64)
+    copies.reset(3)
+    ends = np.stack([copies.step(np.zeros(64, int)).ended.copy() for _ in range(100)])
+    assert (ends.sum(0) == 1).all() and len(set(ends.argmax(0))) > 20
 
 
-def test_unknown_environment_names_the_nearest():
-    with pytest.raises(InputError, match=r"'MiniGrid-DoorKey-5x5'.*'MiniGrid-DoorKey-5x5-v0'"):
-        Task("MiniGrid-DoorKey-5x5")
-    assert "MiniGrid-DoorKey-8x8-v0" in names()
+def test_the_state_of_gridworlds_goes_on():
+    first, second = make("MiniGrid-DoorKey-6x6-v0", 4), make("MiniGrid-DoorKey-6x6-v0", 4)
+    first.reset(1)
+    second.reset(2)
+    second.load_state_dict(first.state_dict())
+    rng = np.random.default_rng(0)
+    for _ in range(400):
+        actions = rng.integers(0, 7, 4)
+        assert np.array_equal(first.step(actions).rewards, second.step(actions).rewards)
+        assert np.array_equal(first.observe(), second.observe())
 
 
-def test_no_evaluation_seed_is_a_training_seed():
-    assert EVALUATION_SEEDS.stop <= TRAINING_SEEDS.start
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("MiniGrid-DoorKey-9x9-v0", r"did you mean 'MiniGrid-DoorKey"),
+        ("CartPole-v11", r"did you mean 'CartPole-v1'"),
+        ("Pendulum-v1", "agents here choose among numbered ones"),
+        ("Blackjack-v1", "agents here see"),
+    ],
+)
+def test_what_no_agent_can_act_in_is_refused_by_name(name, message):
+    with pytest.raises(InputError, match=message):
+        make(name, 1)
+
+
+def test_a_privilege_that_an_environment_does_not_grant_is_refused():
+    lake = make("FrozenLake-v1", 1)
+    lake.reset(0)
+    with pytest.raises(InputError, match="whole state"):
+        lake.keys(state=True)
+
+
+class Broken(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(-1, 1, (2,))
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(2, np.float32), float("nan"), False, False, {}
+
+
+def test_a_reward_that_is_no_number_is_one_clear_error():
+    gymnasium.register("Broken-v0", Broken)
+    try:
+        copies = make("Broken-v0", 2)
+        copies.reset(0)
+        with pytest.raises(InputError, match="not a finite number"):
+            copies.step(np.zeros(2, int))
+    finally:
+        del gymnasium.registry["Broken-v0"]
+
+
+class Dying(gymnasium.Env):
+    observation_space, action_space = gymnasium.spaces.Box(-1, 1, (2,)), gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        raise RuntimeError("no more memory")
+
+
+def test_an_environment_that_dies_is_named():
+    gymnasium.register("Dying-v0", Dying)
+    copies = make("Dying-v0", 2)
+    copies.reset(0)
+    with pytest.raises(InputError, match="Dying-v0 failed: RuntimeError: no more memory"):
+        copies.step(np.zeros(2, np.int64))

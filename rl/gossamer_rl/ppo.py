@@ -1,0 +1,139 @@
+"""Proximal policy optimisation: what a rollout holds, its advantages, the loss, and the learner."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from gossamer_rl.agents import ActorCritic, width_of_equal_size
+from gossamer_rl.config import Config
+from gossamer_rl.descent import Descent
+from gossamer_rl.experience import Experience
+
+
+class Rollout(NamedTuple):
+    """What `horizon` steps of all copies gave, each [horizon, copies] (observations [horizon, copies, …], next_values
+    [copies]); the reward of a step that cut an episode off holds the discounted value of what it would have led to;
+    `states` [horizon / unroll, copies, …] are the agent's at the first step of every sequence."""
+
+    observations: Tensor
+    actions: Tensor
+    log_probabilities: Tensor
+    values: Tensor
+    rewards: Tensor
+    ended: Tensor
+    next_values: Tensor
+    states: Tensor
+
+
+def advantages(rollout: Rollout, discount: float, trace: float) -> Tensor:
+    """Generalised advantage estimates [horizon, copies] (Schulman et al. 2016).
+
+    δₜ = rₜ + γ V(sₜ₊₁) − V(sₜ) and Aₜ = δₜ + γ λ Aₜ₊₁, both without what follows where the episode ends at t.
+    """
+    result = torch.zeros_like(rollout.rewards)
+    next_values, next_advantage = rollout.next_values, torch.zeros_like(rollout.next_values)
+    for t in reversed(range(len(result))):
+        goes_on = discount * ~rollout.ended[t]
+        error = rollout.rewards[t] + goes_on * next_values - rollout.values[t]
+        next_values, next_advantage = rollout.values[t], error + trace * goes_on * next_advantage
+        result[t] = next_advantage
+    return result
+
+
+def sequences(x: Tensor, length: int) -> Tensor:
+    """Cut [horizon, copies, …] into sequences of that many steps [length, horizon / length · copies, …]."""
+    return x.unflatten(0, (-1, length)).transpose(0, 1).flatten(1, 2)
+
+
+def ppo_loss(
+    log_probabilities: Tensor,
+    before: Tensor,
+    advantage: Tensor,
+    values: Tensor,
+    returns: Tensor,
+    entropy: Tensor | float,
+) -> Tensor:
+    """−mean min(ρ A, clip(ρ, 0.8, 1.2) A) + ½ mean (V − R)² − `entropy`, ρ = π/π_before (Schulman et al. 2017)."""
+    ratio = (log_probabilities - before).exp()
+    policy = torch.min(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage).mean()
+    return (values - returns).square().mean() / 2 - policy - entropy
+
+
+class PPO:
+    """Learns from what its own policy has just done: rollouts of all copies, and several epochs over each."""
+
+    def __init__(self, config: Config, experience: Experience, fabric: Fabric, generator: torch.Generator) -> None:
+        self.config, self.experience, self.generator = config, experience, generator
+        seen, actions, width = experience.environment.seen, experience.environment.actions, config.width
+        if config.method == "small-dense":
+            width = width_of_equal_size(seen, actions, width, config.sparsity, config.memory)
+        self.agent = ActorCritic(seen, actions, width, generator, config.memory)
+        gradients = config.updates * config.epochs * -(-config.copies * config.horizon // config.minibatch)
+        self.descent = Descent(self.agent, config, gradients, fabric, generator)
+        self.state, self.length = self.agent.begin(config.copies), config.unroll if config.memory else 1
+
+    @torch.no_grad()
+    def collect(self) -> Rollout:
+        """Let the policy act for `horizon` steps in every copy."""
+        config, experience, device = self.config, self.experience, self.state.device
+        columns, states = [], []
+        for t in range(config.horizon):
+            if t % self.length == 0:
+                states.append(self.state)
+            seen = experience.observe().to(device, copy=True)
+            logits, values, state = self.agent(seen, self.state)
+            log_probabilities = logits.log_softmax(1)
+            actions = torch.multinomial(log_probabilities.exp().cpu(), 1, generator=self.generator).to(device)
+            step, rewards = experience.step(actions[:, 0])
+            cut = np.flatnonzero(step.truncated & ~step.terminated)
+            if len(cut):
+                beyond = self.agent(torch.from_numpy(step.last[cut]).to(device), state[cut])[1]
+                rewards[cut] += config.discount * beyond.cpu().numpy()
+            ended = torch.from_numpy(step.ended.copy()).to(device)
+            chosen = log_probabilities.gather(1, actions)[:, 0]
+            columns.append((seen, actions[:, 0], chosen, values, torch.from_numpy(rewards).to(device), ended))
+            self.state = state * ~ended[:, None]
+        next_values = self.agent(experience.observe().to(device), self.state)[1]
+        stacked = [torch.stack(column) for column in zip(*columns, strict=True)]
+        return Rollout._make([*stacked, next_values, torch.stack(states)])
+
+    def improve(self, rollout: Rollout) -> None:
+        """Several epochs on one rollout, whose minibatches are made of sequences of `unroll` steps."""
+        config = self.config
+        advantage = advantages(rollout, config.discount, config.trace)
+        columns = (rollout.observations, rollout.actions, rollout.log_probabilities, advantage)
+        seen, actions, before, advantage, returns, ended = (
+            sequences(x, self.length) for x in (*columns, advantage + rollout.values, rollout.ended)
+        )
+        states = rollout.states.flatten(0, 1)
+        if self.agent.scaled is not None:
+            self.agent.scaled.show(seen.flatten(0, 1))
+        size = max(1, config.minibatch // self.length)
+        for _ in range(config.epochs):
+            for batch in torch.randperm(len(states), generator=self.generator).to(states.device).split(size):
+                logits, values = self.descent.network.unroll(seen[:, batch], states[batch], ended[:, batch])
+                log_probabilities = logits.log_softmax(2)
+                entropy = -(log_probabilities.exp() * log_probabilities).sum(2).mean()
+                chosen = log_probabilities.gather(2, actions[:, batch, None])[:, :, 0]
+                scaled = advantage[:, batch]
+                scaled = (scaled - scaled.mean()) / (scaled.std(correction=0) + 1e-8)
+                loss = ppo_loss(chosen, before[:, batch], scaled, values, returns[:, batch], config.entropy * entropy)
+                self.descent(loss)
+
+    def update(self) -> None:
+        """A rollout, and what it teaches."""
+        rollout = self.collect()
+        self.improve(rollout)
+        self.experience.bonus.learn(rollout.observations.cpu(), rollout.actions.cpu(), rollout.ended.cpu())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that changes."""
+        return {"descent": self.descent.state_dict(), "state": self.state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.descent.load_state_dict(state["descent"])
+        self.state = state["state"].to(self.state.device)
