@@ -1,52 +1,52 @@
-import math
+from dataclasses import replace
 
 import pytest
-import torch
+from PIL import Image
+from rich.console import Console
 
-from gossamer_vision import evaluate
+from gossamer import InputError
+from gossamer_vision import evaluate, metrics
+from gossamer_vision.config import Config
+from gossamer_vision.evaluate import Options, main
+from gossamer_vision.train import classifier, train
 
-OUTPUTS = torch.log(torch.tensor([[0.9, 0.1], [0.75, 0.25], [0.3, 0.7], [0.45, 0.55]]))
-LABELS = torch.tensor([0, 1, 1, 1])
-
-
-def test_accuracy_and_confusion_by_hand():
-    assert evaluate.accuracy(OUTPUTS, LABELS) == 0.75
-    counts = evaluate.confusion(OUTPUTS, LABELS)
-    assert counts.tolist() == [[1, 0], [1, 2]]
-    assert evaluate.per_class(counts) == pytest.approx([1, 2 / 3])
+TINY = Config(width=4, stem=2, epochs=1, batch=100, method="static-random", sparsity=0.8)
 
 
-def test_calibration_error_by_hand():
-    # two bins, all four in the second: |3 right − 2.9 confidence| / 4
-    assert evaluate.calibration_error(OUTPUTS, LABELS, bins=2) == pytest.approx(0.025, abs=1e-6)
-    # five bins: 0.9 alone (right), 0.75 and 0.7 (one right), 0.55 (right): (0.1 + |1 − 1.45| + 0.45) / 4
-    assert evaluate.calibration_error(OUTPUTS, LABELS, bins=5) == pytest.approx(0.25, abs=1e-6)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "model.gossamer"
+    return train(replace(TINY, save=path)), path
 
 
-def test_interval_by_hand():
-    # t of 2 degrees of freedom at 97.5 % is 4.302653; the deviation of 1, 2, 3 is 1
-    assert evaluate.interval([1, 2, 3]) == pytest.approx(4.302653 / math.sqrt(3))
-    assert math.isnan(evaluate.interval([0.5]))
-    assert evaluate.mean_and_interval([0.9]) == "90.00 %"
+def test_evaluation_prints_every_class_and_how_strong_corruptions_are(trained, capsys):
+    run, path = trained
+    main(Options(path))
+    cells = [line.split("|") for line in capsys.readouterr().out.splitlines() if "|" in line]
+    rows = {row[1].strip(): row[2:4] for row in cells}
+    assert int(rows["all"][0]) == 500 == sum(int(rows[name][0]) for name in run.data.classes)
+    right = metrics.accuracy(metrics.logits(run.network, run.data.test.images, run.data.scaled), run.data.test.labels)
+    assert rows["all"][1].strip() == f"{right:.2%}" and "calibration error" in rows
+    assert "all, blur (Gaussian, deviation 6% of the side)" in rows and "all, contrast (lowered by 65%)" in rows
 
 
-def test_logits_leave_the_mode_as_it_was_and_do_not_depend_on_the_batch():
-    model = torch.nn.Sequential(torch.nn.BatchNorm2d(1), torch.nn.Flatten(), torch.nn.Linear(16, 3)).train()
-    images = torch.randint(0, 256, (7, 1, 4, 4), dtype=torch.uint8)
-    whole, parts = (evaluate.logits(model, images, lambda x: x / 255, batch) for batch in (7, 2))
-    assert torch.allclose(whole, parts, atol=1e-6) and model.training
+def test_names_are_printed_as_they_are(trained, capsys):
+    run, _ = trained
+    names = tuple(f"[b]{name}[/c]" for name in run.data.classes)
+    Console().print(evaluate.table(replace(classifier(run), classes=names), replace(run.data, classes=names)))
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in names)
 
 
-@pytest.mark.parametrize("name", evaluate.CORRUPTIONS)
-def test_corruptions_keep_shape_and_change_pixels(name):
-    images = torch.zeros(3, 1, 16, 16, dtype=torch.uint8)
-    images[:, :, 4:12, 4:12] = 200
-    changed = evaluate.CORRUPTIONS[name](images, torch.Generator().manual_seed(0))
-    assert changed.shape == images.shape and changed.dtype == torch.uint8
-    assert not torch.equal(changed, images)
-
-
-def test_contrast_by_hand():
-    images = torch.tensor([0, 200], dtype=torch.uint8).reshape(1, 1, 1, 2)
-    spread = evaluate.faded(images, torch.Generator()).flatten().tolist()
-    assert spread == [65, 135]  # around the mean of 100: ± 35 % of 100
+def test_the_data_of_the_training_are_found_again_and_others_refused(trained, tmp_path):
+    run, _ = trained
+    for name in [f"{kind}/{number}.png" for kind in ("cat", "dog") for number in range(8)]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (20, 16)).save(tmp_path / name)
+    made = classifier(run)
+    assert evaluate.data_of(made, None, None).name == "digits"
+    with pytest.raises(InputError, match="folder has cat, dog"):
+        evaluate.data_of(made, "folder", tmp_path)
+    own = replace(made, classes=("cat", "dog"), trained={"data": "folder", "data_dir": str(tmp_path)}, fit="pad")
+    found = evaluate.data_of(own, None, None)
+    assert found.name == "folder" and found.shape == (1, 16, 16) and found.frame.fit == "pad"

@@ -4,9 +4,9 @@ from dataclasses import replace
 import pytest
 
 from gossamer import InputError
-from gossamer_vision import benchmark, evaluate
+from gossamer_vision import benchmark, metrics
+from gossamer_vision.config import Config
 from gossamer_vision.pictures import Options, draw, plots
-from gossamer_vision.train import Config
 
 matplotlib = pytest.importorskip("matplotlib")
 TINY = Config(width=4, stem=2, epochs=1, batch=100, sparsity=0.8)
@@ -14,12 +14,12 @@ TINY = Config(width=4, stem=2, epochs=1, batch=100, sparsity=0.8)
 
 def test_pareto_front_by_hand():
     points = [(1.0, 5.0), (2.0, 4.0), (2.0, 6.0), (0.5, 1.0), (3.0, 6.0), (1.0, 3.0)]
-    assert evaluate.pareto(points) == [3, 0, 2]
+    assert metrics.pareto(points) == [3, 0, 2]
 
 
 def test_images_lost_first_by_hand():
     # 7 is hard for a dense network; of the sparse three, all lose 4, two lose 1, one loses 9
-    found = evaluate.lost_first([[7], []], [[4, 1, 7], [4, 1], [4, 9, 7]], count=2)
+    found = metrics.lost_first([[7], []], [[4, 1, 7], [4, 1], [4, 9, 7]], count=2)
     assert found == [(4, 1.0), (1, pytest.approx(2 / 3))]
 
 
@@ -44,6 +44,15 @@ def test_pictures_are_drawn_from_result_files_and_a_model(results, models, tmp_p
     assert all("<svg" in content for content in written.values())
     with pytest.raises(InputError, match="no masks"):
         plots(replace(options, model=models / "dense.gossamer"), print)["dense-masks"]()
+
+
+def test_the_page_shows_confusions_and_the_images_lost_first(results):
+    drawn = benchmark.pictures(list(results.values()))
+    assert len(drawn) == 2 and all(image.startswith(b"<?xml") and b"<svg" in image for image in drawn.values())
+    assert any("Confusions of static-random" in caption for caption in drawn)
+    assert len(benchmark.pictures([results["dense"]])) == 1
+    bare = [replace(result, extra={}) for result in results.values()]
+    assert benchmark.pictures(bare) == {}
 
 
 def lost(options: Options) -> tuple[list[str], str]:

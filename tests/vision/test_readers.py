@@ -66,3 +66,50 @@ def test_pictures_with_more_pixels_than_pillow_takes_for_safe_are_refused(tmp_pa
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
         with pytest.raises(InputError, match=r"large.png .*600 pixels"):
             readers.picture(tmp_path / "large.png", 8)
+
+
+def wide(path, ground: tuple[int, ...], ink: tuple[int, ...]) -> None:
+    """A picture of 12 by 4 pixels, its left third of another colour."""
+    image = Image.new("RGB", (12, 4), ground)
+    image.paste(ink, (0, 0, 4, 4))
+    image.save(path)
+
+
+def test_pictures_are_made_square_by_hand(tmp_path):
+    wide(tmp_path / "a.png", ground=(10, 10, 10), ink=(200, 200, 200))
+    crop, pad, stretch = (readers.picture(tmp_path / "a.png", 12, 1, fit)[0] for fit in ("crop", "pad", "stretch"))
+    assert set(crop.flatten().tolist()) == {10}
+    assert pad[0].tolist() == [255] * 12 == pad[11].tolist() and pad[6].tolist() == [200] * 4 + [10] * 8
+    assert stretch[0].tolist() == stretch[11].tolist() and stretch[5, 0] == 200 and stretch[5, 11] == 10
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "I;16", "LA"])
+def test_pictures_of_every_mode_are_padded_with_white(tmp_path, mode):
+    Image.new(mode, (12, 4)).save(tmp_path / "a.png")
+    assert readers.picture(tmp_path / "a.png", 12, 1, "pad")[0, 0].tolist() == [255] * 12
+
+
+@pytest.mark.parametrize(
+    ("sizes", "size", "fit"),
+    [
+        ([(28, 28)] * 5, 28, "crop"),
+        ([(90, 70)] * 5, 64, "crop"),
+        ([(9, 9)] * 5, 16, "crop"),
+        ([(60, 29)] * 5, 32, "pad"),
+    ],
+)
+def test_a_folder_s_pictures_choose_their_frame(tmp_path, sizes, size, fit):
+    (tmp_path / "cat").mkdir()
+    for number, pair in enumerate(sizes):
+        Image.new("L", pair).save(tmp_path / "cat" / f"{number}.png")
+    (tmp_path / "cat" / "bad.png").write_bytes(b"no picture")
+    found = readers.survey(tmp_path)
+    assert (found.size, found.fit) == (size, fit) and found.reasons.keys() == {"image_size", "fit"}
+
+
+def test_a_picture_of_too_many_pixels_says_so(tmp_path, monkeypatch):
+    Image.new("1", (100, 100)).save(tmp_path / "a.png")
+    for most in (6000, 3000):  # where Pillow warns, and where it refuses
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)
+        with pytest.raises(InputError, match=rf"a\.png has more pixels than are read .* at most {most:,} pixels"):
+            readers.picture(tmp_path / "a.png", 8)

@@ -1,11 +1,12 @@
 from dataclasses import replace
 
 import pytest
+import tyro
 
 from gossamer import InputError, runs
 from gossamer_vision import benchmark
-from gossamer_vision.study import STUDIES, Study, kept, main, narrowed, plan, table
-from gossamer_vision.train import Config
+from gossamer_vision.config import PRESETS, Config
+from gossamer_vision.study import STUDIES, Options, Study, kept, main, narrowed, plan, published, read_results, table
 
 TINY = Config(width=4, stem=2, epochs=1, batch=500)
 
@@ -67,19 +68,40 @@ def test_what_a_run_leaves_behind_is_named_as_its_result_and_changes_no_name(tmp
 
 
 def test_table_of_what_is_finished_trains_nothing(tmp_path, capsys):
-    main(["sparsity", "quick", "--finished", "--results", str(tmp_path)])
+    main(Options("sparsity", PRESETS["quick"], results=tmp_path, finished=True))
     assert "sparsity 0.95" in capsys.readouterr().out and not any(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("words", [["--help"], ["scarce", "--help"], ["pattern", "fashion-mnist", "-h"]])
-def test_help_needs_no_other_word(words, capsys):
-    with pytest.raises(SystemExit) as exit_:
-        main(words)
-    assert exit_.value.code == 0 and "--seeds" in capsys.readouterr().out
+def test_what_is_finished_is_published_as_one_sorted_table_and_read_again(tmp_path, capsys):
+    result = benchmark.run(TINY)
+    for seed in (2, 1):
+        replace(result, value=0.5 + seed / 10, seed=seed, config=result.config | {"seed": seed}).save(tmp_path)
+    options = Options("sparsity", TINY, methods=("dense",), results=tmp_path, finished=True, to=tmp_path / "all.jsonl")
+    main(options)
+    assert "65.00" in capsys.readouterr().out
+    lines = (tmp_path / "all.jsonl").read_text().splitlines()
+    assert lines == sorted(lines) and len(lines) == 2 and '"confusion"' not in lines[0] and '"wrong"' not in lines[0]
+    assert published(read_results(tmp_path / "all.jsonl")) == (tmp_path / "all.jsonl").read_text()
+    main(replace(options, results=tmp_path / "all.jsonl", to=None))
+    assert "65.00" in capsys.readouterr().out
+    (tmp_path / "all.jsonl").write_text("{}")
+    with pytest.raises(InputError, match=r"all\.jsonl is no table of results"):
+        read_results(tmp_path / "all.jsonl")
 
 
-@pytest.mark.parametrize("words", [["scare"], ["scarce", "quik"]])
-def test_unknown_words_are_named(words, capsys):
-    with pytest.raises(SystemExit) as exit_:
-        main(words)
-    assert exit_.value.code == 2 and "did you mean" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "study", "epochs"),
+    [([], "sparsity", 20), (["scarce"], "scarce", 20), (["pattern", "fashion-mnist", "--epochs", "3"], "pattern", 3)],
+)
+def test_study_and_preset_are_words_and_options_follow(words, study, epochs):
+    options = tyro.cli(Options, args=[*words, "--seeds", "4"])
+    assert (options.study, options.config.epochs, options.seeds) == (study, epochs, (4,))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(Options("scare"), "'scare'.*did you mean 'scarce'"), (Options(methods=("rig",)), "'rig'.*'rigl'")],
+)
+def test_unknown_words_are_named(options, message):
+    with pytest.raises(InputError, match=message):
+        main(options)

@@ -1,43 +1,26 @@
 """What is compared: the presets, their methods and seeds, and the result of one run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import gossamer as gs
-from gossamer import Result
-from gossamer.measure import latency, measure
-from gossamer.nn import Branches
-from gossamer.results import plain
-from gossamer_vision import evaluate, models
-from gossamer_vision.methods import METHODS as ALL_METHODS
-from gossamer_vision.methods import PATTERNS
-from gossamer_vision.run import Run
-from gossamer_vision.train import Config, train
+from gossamer.results import Result, plain
+from gossamer_vision.config import PRESETS as PRESETS
+from gossamer_vision.config import Config
+from gossamer_vision.methods import METHODS, pattern
+
+if TYPE_CHECKING:
+    from gossamer_vision.run import Run
 
 METRIC = "top-1 accuracy"
 HIGHER_IS_BETTER = True
-FLOOR = 0.1
 SEEDS = (1, 2, 3)
-METHODS = tuple(ALL_METHODS)
-
-PRESETS = {
-    "quick": Config(width=8, stem=2, batch=32, learning_rate=0.4, every=10),
-    "fashion-mnist": Config(
-        data="fashion-mnist",
-        model="vgg",
-        sparsity=0.9,
-        width=48,
-        stem=2,
-        epochs=12,
-        fine_tune=6,
-        batch=128,
-        learning_rate=0.2,
-        shift=1,
-        every=100,
-    ),
-    "cifar-10": Config(
-        data="cifar-10", model="wrn-22-2", sparsity=0.8, epochs=100, fine_tune=50, batch=128, shift=4, every=100
-    ),
+COMMANDS = {
+    "predict": "say what pictures show, or export the network for other runtimes",
+    "evaluate": "accuracy of each class, under corruptions, and calibration",
+    "latency": "time a network: PyTorch, torch.compile, ONNX Runtime, compiled",
+    "study": "methods by settings by seeds, as one table",
+    "pictures": "draw results: accuracy by sparsity and latency, masks, confusions",
 }
 
 COMPARED = (
@@ -69,63 +52,94 @@ def grid(config: Config) -> list[Config]:
 
 def run(config: Config, log: Callable[[str], None] = lambda line: None) -> Result:
     """Train and evaluate one network; `value` is its accuracy on the test part."""
+    from gossamer.measure import measure
+    from gossamer_vision import metrics
+    from gossamer_vision.latency import milliseconds
+    from gossamer_vision.train import train
+
     trained = train(config, log)
     data, network = trained.data, trained.network.cpu()
-    example = data.scaled(data.test.images[:1])
-    cost = measure(network, example, trained.masks)
-    engine = gs.compile(network.eval(), example, masks=trained.masks)
-    compiled_ms = latency(lambda: engine(example))
-    outputs = evaluate.logits(network, data.test.images, data.scaled)
-    counts = evaluate.confusion(outputs, data.test.labels)
-    per_class = dict(zip(data.classes, evaluate.per_class(counts), strict=True))
+    cost = measure(network, data.scaled(data.test.images[:1]), trained.masks)
+    times = milliseconds(network, data.scaled(data.test.images[:1]), trained.masks)
+    outputs = metrics.logits(network, data.test.images, data.scaled)
+    counts = metrics.confusion(outputs, data.test.labels)
+    value = metrics.accuracy(outputs, data.test.labels)
     extra = {
         "held_out": trained.accuracy_held_out(),
-        "calibration_error": evaluate.calibration_error(outputs, data.test.labels),
-        "eager_ms": cost.latency_ms,
-        "compiled_ms": compiled_ms,
+        "calibration_error": metrics.calibration_error(outputs, data.test.labels),
+        "eager_ms": times["eager"],
         "flops": cost.flops,
         "training_bytes": trained.training_bytes,
         "epochs": len(trained.progress.held_out),
         "skipped_images": len(data.skipped),
-        "corrupted": evaluate.under_corruption(network, data.test.images, data.test.labels, data.scaled),
-        "per_class": per_class,
+        "corrupted": metrics.under_corruption(network, data.test.images, data.test.labels, data.scaled),
+        "per_class": dict(zip(data.classes, metrics.per_class(counts), strict=True)),
         "confusion": counts.tolist(),
         "wrong": (outputs.argmax(1) != data.test.labels).nonzero().flatten().tolist(),
         "curve": trained.progress.held_out,
     }
+    asked = trained.settings.sparsity if METHODS[config.method].masked or config.method == "wired" else 0.0
+    caveats = list(warnings(trained, asked, metrics.near_chance(value, data.test.labels)))
+    for caveat in caveats:
+        log(f"warning: {caveat}")
     return Result(
         domain="vision",
         method=f"inception-{config.method}" if config.model == "inception" else config.method,
         data=config.data,
-        pattern=pattern(config),
-        sparsity_asked=config.sparsity if pattern(config) != "dense" else 0.0,
+        pattern=kind(config),
+        sparsity_asked=asked,
         sparsity=sparsity(trained),
         seed=config.seed,
         metric=METRIC,
-        value=evaluate.accuracy(outputs, data.test.labels),
+        value=value,
         higher_is_better=HIGHER_IS_BETTER,
         floor=1 / len(data.classes),
+        reference="inception-dense" if config.model == "inception" else "dense",
+        caveat="; ".join(caveats),
         parameters=cost.parameters,
         nonzeros=cost.nonzeros,
         bytes=cost.bytes,
-        latency_ms=min(cost.latency_ms, compiled_ms),
+        latency_ms=times["compiled"],
         train_seconds=trained.progress.seconds,
         config=plain(config),
-        extra=extra,
+        extra=extra | ({"chosen": trained.settings.chosen} if trained.settings.chosen else {}),
     )
 
 
-def pattern(config: Config) -> str:
+def pictures(results: Sequence[Result]) -> dict[str, bytes]:
+    """What the page of `gossamer report` shows of the results of one data set: SVG by captions."""
+    from gossamer_vision.pictures import for_page
+
+    return for_page(results)
+
+
+def warnings(trained: "Run", asked: float, at_chance: bool) -> Iterator[str]:
+    """What a reader of the result should know: a sparsity that is not the one asked, an accuracy as good as chance."""
+    found = sparsity(trained)
+    if asked and abs(found - asked) > 0.002:
+        reason = "the masks are those of --from" if trained.given else "whole channels, blocks or wires come and go"
+        yield f"the sparsity is {found:.2%}, where {asked:.2%} was asked: {reason}"
+    if at_chance:
+        yield (
+            f"the accuracy on the {len(trained.data.test)} test images is near chance; train for more steps "
+            "(a smaller --batch, more --epochs), wider, less sparse, or on more images"
+        )
+
+
+def kind(config: Config) -> str:
     """What is sparse in the network: the pattern of its masks, its wiring, or nothing."""
     if config.method == "wired":
         return "wiring"
-    return str(PATTERNS[config.pattern]) if ALL_METHODS[config.method].masked else "dense"
+    return str(pattern(config.pattern)) if METHODS[config.method].masked else "dense"
 
 
-def sparsity(trained: Run) -> float:
+def sparsity(trained: "Run") -> float:
     """The share of the masked weights that are dead; for a wired network, of the convolutions' that are not there."""
     if trained.config.method != "wired":
         return trained.sparsity
+    from gossamer.nn import Branches
+    from gossamer_vision import models
+
     whole = models.build(**{**trained.architecture, "density": 1.0})
     wired, full = (
         sum(

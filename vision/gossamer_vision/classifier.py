@@ -1,78 +1,125 @@
-"""A trained network in one file, with all that it takes to look at pictures."""
+"""A trained network in one file, with all that it takes to look at pictures.
 
-import json
-from collections.abc import Mapping
+classifier = gossamer_vision.load("model.gossamer")
+classifier.probabilities(classifier.picture("cat.jpg")[None])
+
+masking = classifier.masking()                      # to train it further, as sparse as it is
+masking.attach(optimizer)                           # an optimizer of classifier.network.parameters()
+classifier.save("further.gossamer")
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 import gossamer as gs
-from gossamer.results import refuse_unwritable
+from gossamer import files
+from gossamer.errors import InputError
+from gossamer.paths import refuse_unwritable
 from gossamer_vision import models, readers
-from gossamer_vision.data import scaled
+from gossamer_vision.methods import density, pattern
+from gossamer_vision.scaling import Moments, scaled
 
-KEYS = {"architecture", "classes", "mean", "std"}
+KEYS = {"architecture", "classes", "mean", "std", "fit", "trained"}
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """A network in evaluation mode, its classes, the moments of the images it was trained on, and its masks."""
+    """A network, its classes, the moments of the images it was trained on (none: each picture's own), and its masks.
+
+    `topology` holds the masks by parameter name, or the masking that keeps them; `fit` says how pictures are made
+    square; `trained` says on what it was trained (data, data_dir, pattern), where that is known.
+    """
 
     network: nn.Module
     architecture: Mapping[str, Any]
     classes: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    masks: Mapping[str, Tensor] = field(default_factory=dict)
+    mean: Moments
+    std: Moments
+    topology: Mapping[str, Tensor] = field(default_factory=dict)
+    fit: str = "crop"
+    trained: Mapping[str, Any] = field(default_factory=dict)
+    _made: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    @cached_property
+    @property
+    def masks(self) -> Mapping[str, Tensor]:
+        """The masks by parameter name, as they are now; empty where the network is dense."""
+        return self._made["masking"].masks if "masking" in self._made else self.topology
+
+    @property
+    def size(self) -> int:
+        """The side of the images that the network takes, in pixels."""
+        return self.architecture["shape"][-1]
+
+    @property
     def engine(self) -> Any:
-        """The network compiled for the CPU, made when first used."""
-        return gs.compile(self.network, torch.zeros(1, *self.architecture["shape"]), masks=self.masks)
+        """The network compiled for the CPU: made when first used, and again where its weights have changed since."""
+        tensors = (*self.network.parameters(), *self.network.buffers())
+        state = [(tensor.data_ptr(), tensor._version) for tensor in tensors]
+        if self._made.get("state") != state:
+            with evaluated(self.network):
+                example = torch.zeros(1, *self.architecture["shape"])
+                self._made.update(engine=gs.compile(self.network, example, masks=self.masks), state=state)
+        return self._made["engine"]
 
-    def picture(self, path: Path) -> Tensor:
+    def masking(self) -> gs.Masking:
+        """The masking that keeps the network as sparse as it is while it trains, once attached to an optimizer.
+
+        It is made when first asked; from then on `masks`, and what `save` writes, are its. Raises `InputError` where
+        the network is dense.
+        """
+        if "masking" not in self._made:
+            if not self.topology:
+                raise InputError("the network has no masks; make it sparse with gossamer.sparsify.")
+            kind = self.trained.get("pattern", "unstructured")
+            self._made["masking"] = masking_of(self.network, self.topology, kind)
+        return self._made["masking"]
+
+    def picture(self, path: str | Path) -> Tensor:
         """A picture of any size and mode as the network takes it: bytes [channels, size, size].
 
-        Its shorter side is brought to the network's and the middle cut out. Raises `InputError` where it is unreadable.
+        It is made square as in training. Raises `InputError` where it is unreadable.
         """
-        channels, _, width = self.architecture["shape"]
-        return readers.picture(path, width, channels)
+        return readers.picture(Path(path), self.size, self.architecture["shape"][0], self.fit)
 
     def scaled(self, images: Tensor) -> Tensor:
         """Bytes [n, channels, height, width] as the floats that the network takes."""
         return scaled(images, self.mean, self.std)
 
-    def probabilities(self, images: Tensor) -> Tensor:
-        """Bytes [n, channels, height, width] to the probability of each class [n, classes]."""
-        if images.dtype != torch.uint8 or list(images.shape[1:]) != list(self.architecture["shape"]):
-            raise gs.InputError(
-                f"the images are {images.dtype} of shape {tuple(images.shape)}; the network takes bytes (torch.uint8) "
+    def probabilities(self, images: Tensor | np.ndarray) -> Tensor:
+        """Bytes [n, channels, height, width], a tensor or an array, to the probability of each class [n, classes]."""
+        found = torch.from_numpy(np.ascontiguousarray(images)) if isinstance(images, np.ndarray) else images
+        if found.dtype != torch.uint8 or list(found.shape[1:]) != list(self.architecture["shape"]):
+            raise InputError(
+                f"the images are {images.dtype} of shape {tuple(images.shape)}; the network takes bytes (uint8) "
                 f"of shape (n, {', '.join(map(str, self.architecture['shape']))})."
             )
-        return self.engine(self.scaled(images)).softmax(1)
+        return self.engine(self.scaled(found)).softmax(1)
 
     def save(self, path: str | Path) -> int:
         """Write the network and its description to one file; return its bytes."""
-        described = {
+        about = {
             "architecture": dict(self.architecture),
-            "classes": self.classes,
-            "mean": self.mean,
-            "std": self.std,
+            "classes": list(self.classes),
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "fit": self.fit,
+            "trained": dict(self.trained),
         }
-        content = json.dumps(described, sort_keys=True).encode()
-        masks = {f"network.{name}": mask for name, mask in self.masks.items()}
         refuse_unwritable(Path(path))
-        return gs.save(_described(self.network, content), path, masks=masks)
+        return gs.save(self.network, path, masks=self.masks, about={"vision": about})
 
     def export_onnx(self, path: str | Path) -> int:
-        """Write the network, which takes scaled floats, as an ONNX file with an open batch size; return its bytes."""
-        refuse_unwritable(Path(path))
-        return gs.export_onnx(self.network, path, torch.zeros(1, *self.architecture["shape"]))
+        """Write an ONNX file that takes pictures as they are and gives probabilities and names; return its bytes."""
+        from gossamer_vision.export import export_onnx
+
+        return export_onnx(self, Path(path))
 
 
 def load(path: str | Path) -> Classifier:
@@ -80,43 +127,38 @@ def load(path: str | Path) -> Classifier:
 
     Raises `InputError` where the file is missing, damaged or another.
     """
-    content = _description(Path(path))
+    if not Path(path).is_file():
+        raise InputError(f"{path} does not exist; give a file that training wrote with --save.")
+    found = files.about(path).get("vision")
     try:
-        found = json.loads(content)
         if not isinstance(found, dict) or set(found) != KEYS:
             raise ValueError(f"its description is not of {', '.join(sorted(KEYS))}")
         network = models.build(**found["architecture"]).eval()
         classes, mean, std = (tuple(found[name]) for name in ("classes", "mean", "std"))
     except (ValueError, TypeError, RuntimeError, KeyError) as error:
-        raise gs.InputError(
+        raise InputError(
             f"{path} describes no network of gossamer_vision ({error}). Train with --save again."
         ) from error
-    holder = _described(network, content)
-    masks = gs.load(path, holder)
-    return Classifier(
-        network,
-        found["architecture"],
-        classes,
-        mean,
-        std,
-        {name.removeprefix("network."): mask for name, mask in masks.items()},
-    )
+    masks = gs.load(path, network)
+    return Classifier(network, found["architecture"], classes, mean, std, masks, found["fit"], found["trained"])
 
 
-def _described(network: nn.Module, description: bytes) -> nn.Module:
-    """A module that holds the network and, as a buffer, the bytes of its description."""
-    holder = nn.Module()
-    holder.add_module("network", network)
-    holder.register_buffer("description", torch.frombuffer(bytearray(description), dtype=torch.uint8))
-    return holder
+def masking_of(network: nn.Module, masks: Mapping[str, Tensor], kind: str) -> gs.Masking:
+    """The masking of a network by the masks that it came with, of that pattern."""
+    names = [name.removesuffix(".weight") for name in masks]
+    only = density(kind)
+    masking = gs.sparsify(network, 1 - only if only else 0.0, pattern=pattern(kind), include=names)
+    masking.update(masks)
+    return masking
 
 
-def _description(path: Path) -> bytes:
-    """The description in a file of `Classifier.save`."""
+@contextmanager
+def evaluated(network: nn.Module) -> Iterator[None]:
+    """The network in evaluation mode for a while."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
     try:
-        with safetensors.safe_open(str(path), "pt") as file:
-            return bytes(file.get_tensor("description").numpy().tobytes())
-    except FileNotFoundError as error:
-        raise gs.InputError(f"{path} does not exist; give a file that training wrote with --save.") from error
-    except (safetensors.SafetensorError, OSError, AttributeError) as error:
-        raise gs.InputError(f"{path} is no file of a gossamer_vision network ({error}); train with --save.") from error
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

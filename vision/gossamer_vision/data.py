@@ -7,13 +7,15 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 from torchvision.transforms import v2
 
-from gossamer import InputError
+from gossamer.errors import InputError
+from gossamer.paths import cache, folder
+from gossamer_vision.config import check_data
+from gossamer_vision.readers import Frame
+from gossamer_vision.scaling import Moments, moments, scaled, tint
 from gossamer_vision.sources import SOURCES, Part, Raw, Source
 
-CACHE = Path.home() / ".cache" / "gossamer" / "vision"
 SPLIT_SEED = 0
 
 
@@ -26,9 +28,10 @@ class Data:
     train: Part
     held_out: Part
     test: Part
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: Moments
+    std: Moments
     flips: bool
+    frame: Frame
     skipped: tuple[Path, ...] = ()
 
     @property
@@ -37,44 +40,48 @@ class Data:
         channels, height, width = self.train.images.shape[1:]
         return channels, height, width
 
+    @property
+    def normalise(self) -> str:
+        """Whose moments scale the images: data, or picture."""
+        return "data" if self.mean else "picture"
+
     def scaled(self, images: Tensor) -> Tensor:
-        """Bytes [n, channels, …] as floats of mean 0 and deviation 1 over the training part, a channel."""
+        """Bytes [n, channels, h, w] as floats of mean 0 and deviation 1: over the training part, or each picture."""
         return scaled(images, self.mean, self.std)
 
 
-def scaled(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """(bytes / 255 − mean) / std for each channel."""
-    return v2.functional.normalize(v2.functional.to_dtype(images, torch.float32, scale=True), list(mean), list(std))
-
-
-def check(name: str, data_dir: Path | None) -> None:
-    """Raise `InputError` where there is no such data set, or where it and the folder do not belong together."""
-    if name not in SOURCES:
-        from gossamer.domains import nearest
-
-        raise InputError(f"data is {name!r}{nearest(name, SOURCES)}; choose one of {', '.join(SOURCES)}.")
-    if name == "digits" and data_dir is not None:
-        owners = ", ".join(other for other in SOURCES if other != "digits")
-        raise InputError(
-            f"--data-dir {data_dir} does not belong to 'digits', which comes with scikit-learn, but to another data "
-            f"set: name it by --data ({owners}), or leave --data-dir out."
-        )
-    if name == "folder" and data_dir is None:
-        raise InputError("data is 'folder', but no --data-dir says which one.")
-
-
-def load(name: str, data_dir: Path | None = None, *, size: int | None = None, channels: int | None = None) -> Data:
+def load(
+    name: str,
+    data_dir: Path | None = None,
+    *,
+    size: int | None = None,
+    channels: int | None = None,
+    fit: str | None = None,
+    normalise: str | None = "data",
+) -> Data:
     """The data set of that name, from `data_dir` or else from the cache, downloaded there where it is not.
 
-    `size` and `channels` (1 or 3) bring the images to another side and to grey or colour. The split is always the same.
-    Raises `InputError` for an unknown name and for a folder that is missing, empty, damaged or another data set's.
+    `size`, `fit` (crop, pad or stretch, for pictures that are not square) and `channels` (1 or 3) bring the images to
+    another side and to grey or colour. `normalise` says whose moments scale them, the training part's (data) or each
+    picture's own (picture); None chooses. The split is always the same. Raises `InputError` for an unknown name and for
+    a folder that is missing, empty, damaged or another data set's.
     """
-    check(name, data_dir)
+    check_data(name, data_dir)
     source = SOURCES[name]
-    raw = source.read(_folder(name, source, data_dir), size or source.size)
-    train, held_out, test = (_brought(part, size or source.size, channels) for part in _parts(raw, source))
-    mean, std = _moments(train.images)
-    return Data(name, raw.classes, train, held_out, test, mean, std, source.flips, raw.skipped)
+    home = _folder(name, source, data_dir)
+    chosen = source.survey(home) if source.survey and not (size and fit) else Frame(source.size)
+    given = {"image_size": size, "fit": fit}
+    reasons = {name: reason for name, reason in chosen.reasons.items() if given[name] is None}
+    frame = Frame(size or chosen.size, fit or chosen.fit, reasons)
+    raw = source.read(home, frame)
+    train, held_out, test = (_brought(part, frame.size, channels) for part in _parts(raw, source))
+    if normalise is None:
+        share, by_chance = tint(train.images, train.labels)
+        normalise = "picture" if by_chance else "data"
+        words = "hardly tell the class" if by_chance else "help to tell the class"
+        reasons["normalise"] = f"tint and contrast alone {words} ({share:.0%} right by the nearest picture)"
+    mean, std = moments(train.images) if normalise == "data" else ((), ())
+    return Data(name, raw.classes, train, held_out, test, mean, std, source.flips, frame, raw.skipped)
 
 
 def share(part: Part, amount: float, seed: int) -> Part:
@@ -87,33 +94,15 @@ def share(part: Part, amount: float, seed: int) -> Part:
     return part.take(torch.cat([own[: max(1, round(amount * len(own)))] for own in chosen]))
 
 
-def augmented(images: Tensor, shift: int, flips: bool, generator: torch.Generator) -> Tensor:
-    """The images [n, channels, h, w], each shifted by up to `shift` pixels (zeros come in), mirrored half the time."""
-    n, channels, height, width = images.shape
-    device = images.device
-    if flips:
-        mirrored = torch.rand(n, 1, 1, 1, generator=generator) < 0.5
-        images = torch.where(mirrored.to(device), images.flip(-1), images)
-    if not shift:
-        return images
-    down, across = torch.randint(0, 2 * shift + 1, (2, n, 1), generator=generator).to(device)
-    rows = (down + torch.arange(height, device=device))[:, None, :, None]
-    columns = (across + torch.arange(width, device=device))[:, None, None, :]
-    each = torch.arange(n, device=device)[:, None, None, None]
-    return pad(images, (shift,) * 4)[each, torch.arange(channels, device=device)[:, None, None], rows, columns]
-
-
 def _folder(name: str, source: Source, data_dir: Path | None) -> Path:
     """Where the data set is, once it is there."""
     if data_dir is not None:
-        if not data_dir.is_dir():
-            raise InputError(f"--data-dir {data_dir} is no folder; give the folder that holds {name}.")
-        if not any(data_dir.iterdir()):
-            raise InputError(f"--data-dir {data_dir} is empty; give the folder that holds {name}.")
-        return data_dir
+        return folder(data_dir, "the one of your pictures" if name == "folder" else f"the one that holds {name}")
+    if name == "folder":
+        raise InputError("data is 'folder', but no --data-dir says which one.")
+    home = cache("vision") / name
     if source.fetch is None:
-        return CACHE
-    home = CACHE / name
+        return home
     home.mkdir(parents=True, exist_ok=True)
     try:
         source.fetch(home)
@@ -177,15 +166,3 @@ def _brought(part: Part, size: int, channels: int | None) -> Part:
     elif channels == 1 and images.shape[1] == 3:
         images = v2.functional.rgb_to_grayscale(images)
     return Part(images, part.labels)
-
-
-def _moments(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel in [0, 1], from the counts of the 256 levels."""
-    levels = torch.arange(256, dtype=torch.float64) / 255
-    means, deviations = [], []
-    for channel in range(images.shape[1]):
-        counts = images[:, channel].flatten().bincount(minlength=256).double()
-        mean = float((counts * levels).sum() / counts.sum())
-        means.append(mean)
-        deviations.append(max(float((counts * (levels - mean) ** 2).sum() / counts.sum()) ** 0.5, 1 / 255))
-    return tuple(means), tuple(deviations)

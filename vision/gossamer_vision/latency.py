@@ -1,6 +1,6 @@
 """Time trained networks on one core: PyTorch, torch.compile and ONNX Runtime on every weight, the engine on the living.
 
-python -m gossamer_vision.latency model.gossamer … --batches 1 64
+gossamer vision latency model.gossamer … --batches 1 64
 """
 
 import copy
@@ -15,16 +15,16 @@ from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import torch
-import tyro
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
+from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 import gossamer as gs
-from gossamer.cli import plain_errors
+from gossamer.measure import latency
+from gossamer.threads import using_threads
 from gossamer_vision.classifier import Classifier, load
 
 Call = Callable[[], Tensor]
@@ -36,7 +36,7 @@ CALLS = 5
 class Options:
     """What to time."""
 
-    models: Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="MODEL …")]]
+    models: Positional[Annotated[tuple[Path, ...], arg(metavar="MODEL …")]]
     """files that training wrote with --save"""
     batches: tuple[int, ...] = (1, 64)
     """images at a time"""
@@ -70,7 +70,7 @@ def onnx_runtime(classifier: Classifier, images: Tensor) -> Call:
     options.intra_op_num_threads = torch.get_num_threads()
     with TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
-        classifier.export_onnx(path)
+        gs.export_onnx(classifier.network, path, torch.zeros(1, *classifier.architecture["shape"]))
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     feed = {session.get_inputs()[0].name: images.numpy()}
     return lambda: torch.from_numpy(session.run(None, feed)[0])
@@ -106,13 +106,17 @@ def timed(classifier: Classifier, batch: int, rounds: int, inductor: bool = True
     return medians(calls, rounds)
 
 
-def main(arguments: list[str] | None = None) -> None:
+def milliseconds(network: nn.Module, example: Tensor, masks: Mapping[str, Tensor]) -> dict[str, float]:
+    """The median milliseconds of one image on one thread, by PyTorch (eager) and by the engine (compiled)."""
+    engine = gs.compile(network.eval(), example, masks=masks)
+    with using_threads(1):
+        return {"eager": latency(lambda: network(example)), "compiled": latency(lambda: engine(example))}
+
+
+def main(options: Options) -> None:
     """The command: a row for each network and batch size."""
-    with plain_errors():
-        prog = "python -m gossamer_vision.latency"
-        options = tyro.cli(Options, args=arguments, prog=prog, description=__doc__)
-        torch.set_num_threads(1)
-        table = None
+    table = None
+    with using_threads(1):
         for path in options.models:
             classifier = load(path)
             for batch in options.batches:
@@ -120,8 +124,11 @@ def main(arguments: list[str] | None = None) -> None:
                 table = table or Table("network", "batch", *times, "ratio", box=box.MARKDOWN)
                 ratio = min(own for name, own in times.items() if name != "compiled") / times["compiled"]
                 table.add_row(path.stem, str(batch), *(f"{own:.3f}" for own in times.values()), f"{ratio:.2f}")
-        Console(width=None if sys.stdout.isatty() else 160).print(table or "")
+    if table:
+        Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 if __name__ == "__main__":
-    main()
+    from gossamer.cli import run_command
+
+    run_command("vision", "latency")

@@ -1,17 +1,12 @@
-"""The methods: for each, what is pruned and when, and how the topology moves while the network trains."""
+"""The methods: for each, what is pruned and when, and what moves the topology while the network trains."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from typing import TYPE_CHECKING, Any
 
 import gossamer as gs
-from gossamer.dynamic import SET
-from gossamer.masking import Masking
-from gossamer.patterns import Pattern
-from gossamer.scores import Score
+
+if TYPE_CHECKING:
+    from gossamer.patterns import Pattern
 
 ROUNDS = 3
 
@@ -22,12 +17,15 @@ class Method:
 
     before: str | None = None
     after: str | None = None
-    moves: Callable[..., SET] | None = None
+    moves: str | None = None
+    """the dynamic method of the core's, by its name there"""
     distribution: str = "erk"
     fine_tunes: bool = False
     rewinds: bool = False
     starts_at: float | None = None
     """the sparsity to start from, where it rises to the one asked"""
+    regrows: bool = True
+    """whether what moves the topology grows weights for those that it drops"""
 
     @property
     def score(self) -> str:
@@ -53,40 +51,36 @@ METHODS: dict[str, Method] = {
     "snip": Method(before="snip", distribution="global"),
     "grasp": Method(before="grasp", distribution="global"),
     "synflow": Method(before="synflow", distribution="global"),
-    "gmp": Method(before="magnitude", moves=gs.GMP, distribution="global", starts_at=0.0),
-    "set": Method(before="random", moves=gs.SET),
-    "rigl": Method(before="random", moves=gs.RigL),
-    "granet": Method(before="random", moves=gs.GraNet, distribution="global", starts_at=0.5),
-    "srigl": Method(before="random", moves=gs.SRigL),
+    "gmp": Method(before="magnitude", moves="GMP", distribution="global", starts_at=0.0, regrows=False),
+    "set": Method(before="random", moves="SET"),
+    "rigl": Method(before="random", moves="RigL"),
+    "granet": Method(before="random", moves="GraNet", distribution="global", starts_at=0.5),
+    "srigl": Method(before="random", moves="SRigL"),
+    "fixed": Method(before="given"),
 }
 
-PATTERNS: dict[str, Pattern] = {
-    "unstructured": gs.Unstructured(),
-    "block-4x1": gs.Block(4, 1),
-    "2:4": gs.NofM(2, 4),
-    "1:4": gs.NofM(1, 4),
-    "1:8": gs.NofM(1, 8),
-    "1:16": gs.NofM(1, 16),
-    "fan-in": gs.FanIn(),
-    "channel": gs.Channel(),
+PATTERNS: dict[str, tuple[Any, ...]] = {
+    "unstructured": ("Unstructured",),
+    "block-4x1": ("Block", 4, 1),
+    "2:4": ("NofM", 2, 4),
+    "1:4": ("NofM", 1, 4),
+    "1:8": ("NofM", 1, 8),
+    "1:16": ("NofM", 1, 16),
+    "fan-in": ("FanIn",),
+    "channel": ("Channel",),
 }
 
 
-NEEDING_DATA = ("snip", "grasp")
+def pattern(name: str) -> "Pattern":
+    """The core's pattern of that name."""
+    kind, *sizes = PATTERNS[name]
+    return getattr(gs, kind)(*sizes)
 
 
-def batch_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-    """The cross-entropy of a batch of images and labels."""
-    return cross_entropy(model(batch[0]), batch[1])
-
-
-def criterion(name: str, batches: list[tuple[Tensor, Tensor]], example: Tensor) -> str | Score:
-    """The score of that name, with the batches or the example input that it needs."""
-    if name == "snip":
-        return gs.SNIP(batches, batch_loss)
-    if name == "grasp":
-        return gs.GraSP(batches, batch_loss)
-    return gs.SynFlow(example) if name == "synflow" else name
+def density(name: str) -> float | None:
+    """The one density of the pattern n:m; None for patterns that can have any."""
+    kind, *sizes = PATTERNS[name]
+    return sizes[0] / sizes[1] if kind == "NofM" else None
 
 
 @dataclass(frozen=True)
@@ -98,31 +92,15 @@ class Cycle:
     rewound: bool = False
 
 
-def cycles(method: Method, sparsity: float, epochs: int, fine_tune: int, pattern: Pattern) -> list[Cycle]:
+def cycles(method: Method, sparsity: float, epochs: int, fine_tune: int, pattern: str) -> list[Cycle]:
     """The trainings that make up a method, in their order; the last may be no longer than its pruning."""
     if method.before:
         return [Cycle(epochs, sparsity if method.starts_at is None else min(sparsity, method.starts_at))]
     if not method.after:
         return [Cycle(epochs)]
     if method.rewinds:
-        rounds = ROUNDS if pattern.density is None else 1
-        steps = [1 - (1 - sparsity) ** (k / rounds) for k in range(1, rounds + 1)]
-        return [Cycle(epochs), *(Cycle(epochs, step, rewound=True) for step in steps)]
+        from gossamer.lottery import sparsities
+
+        rounds = ROUNDS if density(pattern) is None else 1
+        return [Cycle(epochs), *(Cycle(epochs, target, rewound=True) for target in sparsities(sparsity, rounds))]
     return [Cycle(epochs), Cycle(fine_tune if method.fine_tunes else 0, sparsity)]
-
-
-def movement(method: Method, masking: Masking, sparsity: float, steps: int, every: int, **options: Any) -> SET | None:
-    """What moves the topology during a training of that many steps, its last quarter left in peace.
-
-    Raises `InputError` where the training is too short for it to move at all.
-    """
-    if method.moves is None:
-        return None
-    until = steps * 3 // 4
-    if until <= every:
-        raise gs.InputError(
-            f"the topology would never move: it does so every {every} steps of the first {until}, three quarters of "
-            f"the training; give an --every below {until}, or more --epochs."
-        )
-    target = () if method.starts_at is None else (sparsity,)
-    return method.moves(masking, *target, every=every, until=until, **options)

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torchvision
 from torch import Tensor, nn
 
 import gossamer as gs
-from gossamer.domains import nearest
+from gossamer.errors import InputError, nearest
 
 Shape = tuple[int, int, int]
 
@@ -189,20 +190,21 @@ def build(
         return PLAIN[name](shape, classes, width, stem)
     elif name.startswith("torchvision:"):
         return _torchvision(name.removeprefix("torchvision:"), classes)
-    raise gs.InputError(f"model is {name!r}{nearest(name, EXAMPLES)}; there are {', '.join(FAMILIES)}.")
+    raise InputError(f"model is {name!r}{nearest(name, EXAMPLES)}; there are {', '.join(FAMILIES)}.")
 
 
 PLAIN: dict[str, Callable[[Shape, int, float, int], nn.Module]] = {"vgg": vgg, "mobilenet": mobilenet}
 
 
 def _torchvision(name: str, classes: int) -> nn.Module:
-    """A classifier of torchvision's by its name there, without trained weights."""
+    """A classifier of torchvision's by its name there, without trained weights and without auxiliary classifiers."""
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
-        raise gs.InputError(
-            f"model is 'torchvision:{name}'{nearest(name, known)}; torchvision has {len(known)} models."
-        )
-    return torchvision.models.get_model(name, weights=None, num_classes=classes)
+        raise InputError(f"model is 'torchvision:{name}'{nearest(name, known)}; torchvision has {len(known)} models.")
+    helped: dict[str, Any] = (
+        {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
+    )
+    return torchvision.models.get_model(name, weights=None, num_classes=classes, **helped)
 
 
 def width_of_size(make: Callable[[float], nn.Module], parameters: int, widest: float) -> float:

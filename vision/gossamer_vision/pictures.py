@@ -1,7 +1,7 @@
 """Pictures of results: accuracy against sparsity and latency, confusions, the images lost first, learned masks.
 
-python -m gossamer_vision.pictures --results results --to pictures
-python -m gossamer_vision.pictures --data-dir FOLDER --model model.gossamer
+gossamer vision pictures --results results --to pictures
+gossamer vision pictures --data-dir FOLDER --model model.gossamer
 """
 
 import io
@@ -12,13 +12,11 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
-import tyro
-
-from gossamer import InputError
-from gossamer.cli import plain_errors
-from gossamer.results import Result, read, refuse_unwritable, write_atomically
+from gossamer.errors import InputError
+from gossamer.paths import refuse_unwritable, write_atomically
+from gossamer.results import Result, read
 from gossamer_vision import data as datasets
-from gossamer_vision import evaluate
+from gossamer_vision import metrics
 from gossamer_vision.classifier import Classifier, load
 from gossamer_vision.data import Data
 
@@ -41,7 +39,7 @@ class Options:
     data: str | None = None
     """only the results of this data set"""
     data_dir: Path | None = None
-    """the folder that holds the data set, for the images lost first"""
+    """the folder that holds the data set, for the images lost first; without it the one that --model was trained on"""
     model: Path | None = None
     """a file that training wrote with --save, whose masks are drawn"""
 
@@ -119,7 +117,7 @@ def accuracy_by_latency(results: Sequence[Result]) -> "Figure":
     for name, own in by_method(timed).items():
         axes.scatter([r.latency_ms or 0.0 for r in own], [100 * r.value for r in own], label=name, s=18)
     points = [(result.latency_ms or 0.0, 100 * result.value) for result in timed]
-    front = [points[index] for index in evaluate.pareto(points)]
+    front = [points[index] for index in metrics.pareto(points)]
     axes.plot(*zip(*front, strict=True), color="gray", linewidth=1, drawstyle="steps-post", label="Pareto front")
     axes.set(xlabel="latency of one input (ms, CPU)", ylabel="top-1 accuracy (%)", xscale="log")
     axes.xaxis.set_major_formatter("{x:g}")
@@ -155,7 +153,7 @@ def lost_first(results: Sequence[Result], data: Data) -> "Figure":
     lowest = max(result.value for result in results) - SHOWN_POINTS / 100
     dense = [r.extra["wrong"] for r in results if r.config["method"] == "dense"]
     sparse = [r.extra["wrong"] for r in results if r.sparsity_asked and r.value > lowest]
-    found = evaluate.lost_first(dense, sparse, IMAGES)
+    found = metrics.lost_first(dense, sparse, IMAGES)
     drawn = figure(8, 4.5)
     for place, axes in enumerate(drawn.subplots(3, IMAGES // 3).flat):
         axes.axis("off")
@@ -194,19 +192,22 @@ def plots(options: Options, log: Callable[[str], None]) -> "dict[str, Callable[[
     found = [r for r in read(options.results, "vision") if options.data in (None, r.data)]
     if not found and not options.model:
         raise InputError(f"there are no results of vision below {options.results}; run `gossamer compare` first.")
+    classifier = load(options.model) if options.model else None
+    data_dir = options.data_dir
+    if classifier and not data_dir and classifier.trained.get("data_dir"):
+        data_dir = Path(classifier.trained["data_dir"])
     names = tuple(dict.fromkeys(result.data for result in found))
     held = [name for name in names if name != "digits"]
-    if options.data_dir and len(held) != 1:
-        log(f"--data-dir {options.data_dir} is not read: name its data set by --data ({', '.join(held) or 'none'}).")
+    if data_dir and len(held) != 1:
+        log(f"--data-dir {data_dir} is not read: name its data set by --data ({', '.join(held) or 'none'}).")
     drawn: dict[str, Callable[[], Figure]] = {}
     for name in names:
         own = alike([result for result in found if result.data == name])
         drawn |= _of(name, own)
-        folder = options.data_dir if held == [name] else None
+        folder = data_dir if held == [name] else None
         if name == "digits" or folder:
             drawn |= _lost(name, own, folder, log)
-    if options.model:
-        classifier = load(options.model)
+    if options.model and classifier:
         drawn[f"{options.model.stem}-masks"] = lambda: masks(classifier)
     return drawn
 
@@ -236,21 +237,42 @@ def _lost(
     return {f"{name}-lost-first": lambda: lost_first(results, data)}
 
 
-def _write(path: Path, drawn: "Figure") -> Path:
+def for_page(results: Sequence[Result]) -> dict[str, bytes]:
+    """What the results of one data set show, as SVG by captions: the best sparse one's confusions, and of the digits,
+    which come with scikit-learn, the images that sparse networks lose first.
+    """
+    known = [result for result in results if {"confusion", "wrong"} <= result.extra.keys()]
+    if not known:
+        return {}
+    own = alike(known)
+    best = max([r for r in own if r.sparsity_asked] or own, key=lambda result: result.value)
+    drawn = {f"Confusions of {best.method}: a row is the true class, a column the predicted one": confusion(best)}
+    if best.data == "digits":
+        lost = _lost(best.data, own, None, lambda line: None)
+        for plot in lost.values():
+            drawn["Digits that dense networks get right and most sparse ones do not"] = plot()
+    return {caption: _svg(picture) for caption, picture in drawn.items()}
+
+
+def _svg(drawn: "Figure") -> bytes:
     buffer = io.BytesIO()
     drawn.savefig(buffer, format="svg")
+    return buffer.getvalue()
+
+
+def _write(path: Path, drawn: "Figure") -> Path:
     refuse_unwritable(path)
-    write_atomically(path, buffer.getvalue())
+    write_atomically(path, _svg(drawn))
     return path
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(options: Options) -> None:
     """The command."""
-    with plain_errors():
-        prog = "python -m gossamer_vision.pictures"
-        for path in draw(tyro.cli(Options, args=arguments, prog=prog, description=__doc__)):
-            print(f"wrote {path}")
+    for path in draw(options):
+        print(f"wrote {path}")
 
 
 if __name__ == "__main__":
-    main()
+    from gossamer.cli import run_command
+
+    run_command("vision", "pictures")

@@ -8,8 +8,9 @@ import os
 import pickle
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -106,16 +107,16 @@ def cifar(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is no file of CIFAR's: {reason}. Fetch the data set again.") from error
 
 
-def picture(path: Path, size: int, channels: int = 3) -> Tensor:
+def picture(path: Path, size: int, channels: int = 3, fit: str = "crop") -> Tensor:
     """A picture of any size and mode as bytes [channels, size, size]; transparent parts on white.
 
-    Turned as the camera held it, cut to the square in its middle and that brought to `size`. Raises `InputError` where
-    it cannot be decoded, or has more pixels than Pillow takes for safe (`PIL.Image.MAX_IMAGE_PIXELS`).
+    Turned as the camera held it, made square as `fit` says (`squared`) and that brought to `size`. Raises `InputError`
+    where it cannot be decoded, or has more pixels than Pillow takes for safe (`PIL.Image.MAX_IMAGE_PIXELS`).
     """
     if not path.is_file():
         raise InputError(f"{path} is no file; name a picture that is there.")
     try:
-        image = _middle(path)
+        image = squared(_upright(path), fit)
         if image.mode.startswith("I") or image.mode == "F":  # PIL clips these to 255; scale them by their range
             values = np.nan_to_num(np.asarray(image, np.float64), posinf=0, neginf=0)
             top = max(0.0, values.max()) if image.mode == "F" else 65535.0
@@ -124,6 +125,11 @@ def picture(path: Path, size: int, channels: int = 3) -> Tensor:
             layer = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
         array = np.array(image.convert("RGB" if channels == 3 else "L"))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        most = Image.MAX_IMAGE_PIXELS or 0
+        raise InputError(
+            f"{path} has more pixels than are read ({error}); make it smaller, of at most {most:,} pixels."
+        ) from error
     except Exception as error:  # Pillow raises many kinds on a damaged file
         raise InputError(
             f"{path} is no picture that can be read ({error}). Convert it to PNG, or leave it out."
@@ -132,16 +138,30 @@ def picture(path: Path, size: int, channels: int = 3) -> Tensor:
     return v2.functional.resize(pixels, [size, size], antialias=True)
 
 
-def _middle(path: Path) -> Image.Image:
-    """The square in the middle of a picture, turned as its EXIF data say."""
+def _upright(path: Path) -> Image.Image:
+    """A picture, turned as its EXIF data say."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of EXIF data that are damaged
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-    side = min(upright.size)
-    left, top = (upright.width - side) // 2, (upright.height - side) // 2
-    return upright.crop((left, top, left + side, top + side))
+            return ImageOps.exif_transpose(image)
+
+
+def squared(image: Image.Image, fit: str) -> Image.Image:
+    """The square in the picture's middle (crop), or all of it between white bars (pad), or as it is (stretch)."""
+    width, height = image.size
+    side = min(width, height) if fit == "crop" else max(width, height)
+    if fit == "stretch" or width == height:
+        return image
+    left, top = (width - side) // 2, (height - side) // 2
+    if fit == "crop":
+        return image.crop((left, top, left + side, top + side))
+    if image.mode == "P":
+        image = image.convert("RGBA")
+    white = {"I;16": 65535, "I": 65535, "F": float(np.max(np.asarray(image))) if image.mode == "F" else 0}
+    square = Image.new(image.mode, (side, side), white.get(image.mode, "white"))
+    square.paste(image, (-left, -top))
+    return square
 
 
 class Pictures(NamedTuple):
@@ -157,7 +177,48 @@ class Pictures(NamedTuple):
     skipped: tuple[Path, ...]
 
 
-def pictures(folder: Path, size: int) -> Pictures:
+class Frame(NamedTuple):
+    """How pictures are made square, and of how many pixels a side; why, where it was chosen, by the field's name."""
+
+    size: int
+    fit: str = "crop"
+    reasons: Mapping[str, str] = MappingProxyType({})
+
+
+def survey(folder: Path) -> Frame:
+    """The frame that suits the pictures below a folder, by the sizes of up to 500 of them.
+
+    `size` is the median shorter side, at most 64 and at least 16; `fit` crops where nine pictures in ten lose less than
+    a quarter of their longer side by it, and else pads.
+    """
+    found = pictures_below(folder)
+    sides = [_sides(path) for path in found[:: len(found) // 500 + 1]]
+    sides = sorted(pair for pair in sides if pair)
+    if not sides:
+        return Frame(64)
+    middle = sides[len(sides) // 2][0]
+    size = min(64, max(16, -(-middle // 4) * 4))
+    far = sum(short < 0.75 * long for short, long in sides) / len(sides)
+    fit = "pad" if far > 0.1 else "crop"
+    reasons = {
+        "image_size": f"the median picture has {middle} pixels on its shorter side, and 16 to 64 are used",
+        "fit": f"{far:.0%} of the pictures would lose more than a quarter of their longer side by a crop",
+    }
+    return Frame(size, fit, reasons)
+
+
+def _sides(path: Path) -> tuple[int, int] | None:
+    """The shorter and the longer side of a picture in pixels; None where it cannot be read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                return min(image.size), max(image.size)
+    except Exception:  # Pillow raises many kinds on a damaged file
+        return None
+
+
+def pictures(folder: Path, frame: Frame) -> Pictures:
     """A folder with one subfolder of pictures a class; what is hidden, or left by macOS, is passed over.
 
     A picture that cannot be decoded is skipped. Raises `InputError` where a class has none, or there are no two.
@@ -165,9 +226,9 @@ def pictures(folder: Path, size: int) -> Pictures:
     classes = tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and _shown(entry.name)))
     images, labels, places, skipped = [], [], [], []
     for label, name in enumerate(classes):
-        for path in _pictures_below(folder / name):
+        for path in pictures_below(folder / name):
             try:
-                images.append(picture(path, size))
+                images.append(picture(path, frame.size, fit=frame.fit))
             except InputError:
                 skipped.append(path)
             else:
@@ -192,7 +253,8 @@ def _shown(name: str) -> bool:
     return not name.startswith(".") and name != "__MACOSX"
 
 
-def _pictures_below(folder: Path) -> list[Path]:
+def pictures_below(folder: Path) -> list[Path]:
+    """The files below a folder that are pictures by their names, sorted; what is hidden is passed over."""
     found = (path for path in folder.rglob("*") if path.suffix.lower() in PICTURES and path.is_file())
     return sorted(path for path in found if all(map(_shown, path.relative_to(folder).parts)))
 

@@ -12,6 +12,7 @@ from torchvision import datasets
 
 from gossamer import InputError
 from gossamer_vision import readers
+from gossamer_vision.readers import Frame
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,16 @@ class Raw:
     places: Tensor | None = None
 
 
-Reader = Callable[[Path, int], Raw]
+Reader = Callable[[Path, Frame], Raw]
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set: `read(folder, image size)`, and the `fetch(folder)` that fills a folder where the user names none.
+    """A data set: `read(folder, frame)`, and the `fetch(folder)` that fills a folder where the user names none.
 
     `size` is the side to which images are brought; `held_out` and `test` (where the source has no test part of its
     own) are numbers of examples, or shares of them where below 1; `flips` says that a mirrored image is as good.
+    `survey(folder)` chooses the frame where the source has no size of its own.
     """
 
     read: Reader
@@ -61,6 +63,7 @@ class Source:
     held_out: float = 0.1
     test: float = 0.2
     flips: bool = False
+    survey: Callable[[Path], Frame] | None = None
 
 
 def file(folder: Path, subfolders: Sequence[str], name: str, remedy: str) -> Path:
@@ -85,7 +88,7 @@ def checked(images: Tensor, labels: Tensor, classes: Sequence[str], where: str, 
     return Part(images, labels)
 
 
-def digits(_: Path, size: int) -> Raw:
+def digits(_: Path, frame: Frame) -> Raw:
     """scikit-learn's 1,797 handwritten digits of 8×8 pixels and 17 grey levels (Alpaydin & Kaynak 1998)."""
     found: Any = load_digits()
     images = torch.from_numpy((found.images * 255 / 16).round()).to(torch.uint8)[:, None]
@@ -106,7 +109,7 @@ def idx(kind: type[datasets.MNIST]) -> Reader:
         return checked(images, labels.long(), kind.classes, f"{folder} for {prefix}", remedy)
 
     classes = tuple(str(label) for label in kind.classes)
-    return lambda folder, size: Raw(part(folder, "train"), part(folder, "t10k"), classes)
+    return lambda folder, frame: Raw(part(folder, "train"), part(folder, "t10k"), classes)
 
 
 def cifar(kind: type[datasets.CIFAR10]) -> Reader:
@@ -125,7 +128,7 @@ def cifar(kind: type[datasets.CIFAR10]) -> Reader:
             raise InputError(f"{folder} holds no batches of {kind.__name__} ({error}). {remedy}") from error
         return checked(images, labels, classes, f"{folder} in {files[0][0]}", remedy)
 
-    def whole(folder: Path, size: int) -> Raw:
+    def whole(folder: Path, frame: Frame) -> Raw:
         names = read(folder, str(kind.meta["filename"])).get(str(kind.meta["key"]))
         if not isinstance(names, list) or not all(isinstance(name, str | bytes) for name in names):
             raise InputError(f"{folder} names no classes in {kind.meta['filename']}. {remedy}")
@@ -135,7 +138,7 @@ def cifar(kind: type[datasets.CIFAR10]) -> Reader:
     return whole
 
 
-def svhn(folder: Path, size: int) -> Raw:
+def svhn(folder: Path, frame: Frame) -> Raw:
     """Street View House Numbers (Netzer et al. 2011), in its two .mat files."""
     classes = tuple("0123456789")
     remedy = "Fetch SVHN's cropped digits, or leave out --data-dir to download them."
@@ -151,18 +154,18 @@ def svhn(folder: Path, size: int) -> Raw:
     return Raw(part("train"), part("test"), classes)
 
 
-def folders(path: Path, size: int) -> Raw:
+def folders(path: Path, frame: Frame) -> Raw:
     """Pictures in PATH/CLASS/, or where parts are set aside in PATH/train/CLASS/ and PATH/test or PATH/val, or both.
 
     With both, val is the held-out part; with one, it is the test part. Names of val are valid and validation too.
     """
     if not (path / "train").is_dir():
-        found = readers.pictures(path, size)
+        found = readers.pictures(path, frame)
         return Raw(Part(found.images, found.labels), None, found.classes, found.skipped, places=found.places)
     homes = [path / name for name in ("test", "val", "valid", "validation") if (path / name).is_dir()][:2]
     if not homes:
         raise InputError(f"{path} has a folder 'train' but neither 'test' nor 'val' beside it; add one.")
-    found, *others = (readers.pictures(home, size) for home in (path / "train", *homes))
+    found, *others = (readers.pictures(home, frame) for home in (path / "train", *homes))
     for home, other in zip(homes, others, strict=True):
         if other.classes != found.classes:
             odd = ", ".join(sorted(set(other.classes) ^ set(found.classes)))
@@ -174,10 +177,10 @@ def folders(path: Path, size: int) -> Raw:
     )
 
 
-def imagenette(path: Path, size: int) -> Raw:
+def imagenette(path: Path, frame: Frame) -> Raw:
     """Ten classes of ImageNet, the version of 160 pixels, as it unpacks (Howard 2019)."""
     inner = path / "imagenette2-160"
-    return replace(folders(inner if inner.is_dir() else path, size), places=None)
+    return replace(folders(inner if inner.is_dir() else path, frame), places=None)
 
 
 def by(kind: Callable[..., object], *options: dict[str, Any]) -> Callable[[Path], object]:
@@ -195,5 +198,5 @@ SOURCES: dict[str, Source] = {
     "cifar-100": Source(cifar(datasets.CIFAR100), by(datasets.CIFAR100), size=32, held_out=5000, flips=True),
     "svhn": Source(svhn, by(datasets.SVHN, *SVHN_PARTS), size=32, held_out=5000),
     "imagenette": Source(imagenette, by(datasets.Imagenette, {"size": "160px"}), size=128, flips=True),
-    "folder": Source(folders, size=64, flips=True),
+    "folder": Source(folders, flips=True, survey=readers.survey),
 }

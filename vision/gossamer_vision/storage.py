@@ -1,4 +1,4 @@
-"""Sparse storage in training: layers that hold their non-zeros alone in place of masked ones, and back."""
+"""Sparse storage in training: non-zeros alone in place of masked layers, and the bytes that training holds."""
 
 from collections.abc import Mapping
 
@@ -7,30 +7,16 @@ from torch import Tensor, nn
 
 import gossamer as gs
 
-STORED = {nn.Conv2d: gs.nn.SparseConv2d, nn.Linear: gs.nn.SparseLinear}
-
 
 def store_sparsely(network: nn.Module, masks: Mapping[str, Tensor]) -> None:
     """Put, in place, a layer of sparse storage where each masked layer is.
 
-    Raises `InputError` where a masked weight is not that of a Conv2d or a Linear.
+    Raises `InputError` for a masked weight that no layer of sparse storage can hold.
     """
-    for name, mask in masks.items():
-        place, _, weight = name.rpartition(".")
-        layer = network.get_submodule(place)
-        if weight != "weight" or type(layer) not in STORED:
-            raise gs.InputError(
-                f"storage 'sparse' holds the weights of Conv2d and Linear alone, and {name} is that of a "
-                f"{type(layer).__name__}; choose storage 'masks'."
-            )
-        network.set_submodule(place, STORED[type(layer)].from_dense(layer, mask))
-
-
-def store_densely(network: nn.Module) -> None:
-    """Put, in place, an ordinary layer where each layer of sparse storage is."""
-    for place, layer in [*network.named_modules()]:
-        if isinstance(layer, gs.nn.SparseConv2d | gs.nn.SparseLinear):
-            network.set_submodule(place, layer.to_dense())
+    try:
+        gs.nn.convert(network, masks)
+    except gs.InputError as error:
+        raise gs.InputError(f"storage is 'sparse', but {error} Or choose storage 'masks'.") from None
 
 
 def bytes_held(network: nn.Module, optimizer: torch.optim.Optimizer) -> int:

@@ -1,36 +1,39 @@
 """Run a study, methods by settings by seeds, going on from what is finished, and print its table.
 
-python -m gossamer_vision.study sparsity quick
-python -m gossamer_vision.study scarce quick --methods dense static-random rigl --seeds 1 2 3
-python -m gossamer_vision.study pattern fashion-mnist --data-dir FOLDER --values block-4x1 2:4 --seeds 1 --keep networks
-python -m gossamer_vision.study sparsity fashion-mnist --results vision/results --finished
+gossamer vision study sparsity quick
+gossamer vision study scarce quick --methods dense static-random rigl --seeds 1 2 3
+gossamer vision study pattern fashion-mnist --data-dir FOLDER --values block-4x1 2:4 --seeds 1 --keep networks
+gossamer vision study sparsity fashion-mnist --results vision/studies/fashion-mnist/results.jsonl --finished
 """
 
+import dataclasses
+import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import tyro
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from tyro.conf import CascadeSubcommandArgs, OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg, configure
+from tyro.extras import subcommand_type_from_defaults
 
-from gossamer import InputError, runs
-from gossamer.cli import plain_errors
-from gossamer.domains import nearest
-from gossamer.results import Result
-from gossamer_vision.benchmark import PRESETS
-from gossamer_vision.evaluate import mean_and_interval
-from gossamer_vision.methods import METHODS, PATTERNS
-from gossamer_vision.train import Config
+from gossamer import runs
+from gossamer.errors import InputError, one_of
+from gossamer.paths import refuse_unwritable, write_atomically
+from gossamer.results import Result, differing, read
+from gossamer_vision.config import PRESETS, Config
+from gossamer_vision.methods import METHODS, PATTERNS, density
 
 
 def accuracies(results: Sequence[Result]) -> str:
     """The mean accuracy on the test part, with its interval over the seeds."""
+    from gossamer_vision.metrics import mean_and_interval
+
     return mean_and_interval([result.value for result in results])
 
 
@@ -51,7 +54,7 @@ class Study:
     cell: Callable[[Sequence[Result]], str] = accuracies
 
 
-SPARSE = tuple(name for name, method in METHODS.items() if method.masked and name != "srigl")
+SPARSE = tuple(name for name, method in METHODS.items() if method.masked and name not in ("srigl", "fixed"))
 BRIEF = ("dense", "small-dense", "static-random", "rigl", "gmp")
 STUDIES = {
     "sparsity": Study("sparsity", (0.8, 0.9, 0.95, 0.98), ("dense", "small-dense", *SPARSE)),
@@ -61,23 +64,53 @@ STUDIES = {
 }
 
 
+if TYPE_CHECKING:
+    Preset = Config
+else:
+    Preset = subcommand_type_from_defaults(PRESETS)
+
+
+@configure(CascadeSubcommandArgs, OmitSubcommandPrefixes, OmitArgPrefixes)
 @dataclass(frozen=True)
 class Options:
     """How much of the study to run, and where its results are kept."""
 
-    config: tyro.conf.OmitArgPrefixes[Config]
+    study: Positional[str] = "sparsity"
+    """sparsity, scarce, pattern or storage"""
+    config: Preset = field(default_factory=lambda: next(iter(PRESETS.values())))
     methods: tuple[str, ...] = ()
     """the methods asked; the study's own where none is given"""
     values: tuple[str, ...] = ()
     """the values asked of what varies; the study's own where none is given"""
     seeds: tuple[int, ...] = (1, 2, 3)
     """one run of each setting for each"""
-    results: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path("results")
-    """the folder of the result files"""
+    results: Annotated[Path, arg(metavar="FOLDER")] = Path("results")
+    """the folder of the result files, or with --finished a table that --to wrote"""
     keep: Path | None = None
     """the folder for every run's trained network, and for its checkpoints, from which a run that was killed goes on"""
     finished: bool = False
     """print the table of what is finished, and run nothing"""
+    to: Path | None = None
+    """write what is finished there as one table to publish, a line of JSON for each run"""
+
+
+def published(results: Iterable[Result]) -> str:
+    """The results as one table, sorted, a line of JSON each, without lists of images and of epochs."""
+    lines = []
+    for result in results:
+        extra = {name: value for name, value in result.extra.items() if not isinstance(value, list)}
+        lines.append(json.dumps(dataclasses.asdict(replace(result, extra=extra)), ensure_ascii=False))
+    return "".join(f"{line}\n" for line in sorted(set(lines)))
+
+
+def read_results(place: Path) -> list[Result]:
+    """The results in a folder, or in a table of `published`; `InputError` where a line of it is no result."""
+    if not place.is_file():
+        return read(place, "vision")
+    try:
+        return [Result.of(json.loads(line)) for line in place.read_text().splitlines()]
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{place} is no table of results ({error}); give one that --to wrote.") from error
 
 
 def narrowed(study: Study, values: Sequence[str]) -> Study:
@@ -120,8 +153,8 @@ def plan(study: Study, config: Config, methods: Sequence[str], seeds: Sequence[i
         for method in methods or study.methods:
             for value in study.values:
                 changes: dict[str, Any] = {study.field: value}
-                if study.field == "pattern" and (density := PATTERNS[value].density):
-                    changes["sparsity"] = 1 - density
+                if study.field == "pattern" and (only := density(value)):
+                    changes["sparsity"] = 1 - only
                 own = {} if constant(study, method) else changes
                 found[replace(config, method=method, seed=seed, **own)] = None
     return list(found)
@@ -146,31 +179,32 @@ def table(study: Study, results: Sequence[Result]) -> Table:
     return shown
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command: study, preset, options."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    with plain_errors():
-        name, preset = (
-            words.pop(0) if words and not words[0].startswith("-") else first for first in ("sparsity", "quick")
-        )
-        for word, choices in ((name, STUDIES), (preset, PRESETS)):
-            if word not in choices:
-                raise InputError(
-                    f"{word!r} is none of {', '.join(choices)}{nearest(word, choices)}; type STUDY PRESET."
-                )
-        prog = f"python -m gossamer_vision.study {name} {preset}"
-        options = tyro.cli(Options, args=words, prog=prog, default=Options(PRESETS[preset]), description=__doc__)
-        study, console = narrowed(STUDIES[name], options.values), Console(width=None if sys.stdout.isatty() else 160)
-        planned = plan(study, options.config, options.methods, options.seeds)
-        wanted = [runs.Run("vision", kept(config, options.config, options.keep)) for config in planned]
-        with closing(runs.run_all([] if options.finished else wanted, options.results)) as outcomes:
-            for number, (run, outcome) in enumerate(outcomes):
-                text = outcome if isinstance(outcome, Exception) else f"{outcome.value:.2%}"
-                value = getattr(run.config, study.field)
-                console.print(f"{number + 1} of {len(wanted)}: {run}, {study.field} {value}: {text}", markup=False)
-        finished = [Result.load(path) for run in wanted if (path := run.path(options.results)).exists()]
-        console.print(table(study, finished))
+def main(options: Options) -> None:
+    """The command."""
+    one_of(STUDIES, study=options.study)
+    one_of(METHODS, **{f"methods[{place}]": name for place, name in enumerate(options.methods)})
+    if options.to:
+        refuse_unwritable(options.to)
+    study, console = (
+        narrowed(STUDIES[options.study], options.values),
+        Console(width=None if sys.stdout.isatty() else 160),
+    )
+    planned = plan(study, options.config, options.methods, options.seeds)
+    wanted = [runs.Run("vision", kept(config, options.config, options.keep)) for config in planned]
+    with closing(runs.run_all([] if options.finished else wanted, options.results)) as outcomes:
+        for number, (run, outcome) in enumerate(outcomes):
+            text = outcome if isinstance(outcome, Exception) else f"{outcome.value:.2%}"
+            value = getattr(run.config, study.field)
+            console.print(f"{number + 1} of {len(wanted)}: {run}, {study.field} {value}: {text}", markup=False)
+    there = read_results(options.results)
+    finished = [result for config in planned for result in there if not differing(result.config, config)]
+    console.print(table(study, finished))
+    if options.to:
+        write_atomically(options.to, published(finished).encode())
+        print(f"wrote {options.to}: {len(finished)} runs")
 
 
 if __name__ == "__main__":
-    main()
+    from gossamer.cli import run_command
+
+    run_command("vision", "study")

@@ -1,0 +1,46 @@
+"""How far a run is, how its learning rate follows that, and how averaged weights follow the weights."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+
+@dataclass
+class Progress:
+    """How far a run is: the training it is in, its epoch and the step in that, and what the epochs so far gave."""
+
+    epochs: int
+    cycle: int = 0
+    epoch: int = 0
+    step: int = 0
+    started: bool = False
+    steps: int = 0
+    seconds: float = 0.0
+    loss: float = 0.0
+    losses: list[float] = field(default_factory=list)
+    held_out: list[float] = field(default_factory=list)
+
+
+def one_cycle(progress: float, warm_up: float = 0.2) -> float:
+    """The learning rate's share of its peak: linear from 0.04 to 1, then half a cosine to 0 (Smith & Topin 2018)."""
+    if progress < warm_up:
+        return 0.04 + 0.96 * progress / warm_up
+    return (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up))) / 2
+
+
+def averaging(decay: float) -> Callable[..., None]:
+    """How averaged weights follow the weights: a ← decay · a + (1 − decay) · w; whole numbers are copied."""
+    average = get_ema_multi_avg_fn(decay)
+
+    def follow(averaged: list[Tensor], current: list[Tensor], count: Any) -> None:
+        if averaged[0].is_floating_point():
+            average(averaged, current, count)
+        else:
+            for target, source in zip(averaged, current, strict=True):
+                target.copy_(source)
+
+    return follow
