@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import gossamer as gs
-from gossamer.oneshot import Magnitude, Wanda
+from gossamer.oneshot import MagnitudeSolver, WandaSolver
 from gossamer.oneshot.blocks import Blocks, find_blocks
 
 MODULES = (
@@ -151,14 +151,14 @@ def test_sparsegpt_is_optimal_brain_surgery_from_left_to_right(pattern) -> None:
     def error(other: Tensor) -> float:
         return float(((weight - other) @ gram * (weight - other)).sum())
 
-    by_input = Wanda().solve(weight, gram.diagonal(), pattern, 128)[1]
-    by_size = Magnitude().solve(weight, gram, pattern, 128)[1]
+    by_input = WandaSolver().solve(weight, gram.diagonal(), pattern, 128)[1]
+    by_size = MagnitudeSolver().solve(weight, gram, pattern, 128)[1]
     assert error(solved) < 0.8 * min(error(weight * by_input), error(weight * by_size))
 
 
 def test_wanda_keeps_equally_many_in_every_output_and_the_count() -> None:
     scores = torch.tensor([[4.0, 3, 2, 1], [9, 8, 7, 6]])
-    mask = Wanda().solve(scores, torch.ones(4), gs.Unstructured(), 5)[1]
+    mask = WandaSolver().solve(scores, torch.ones(4), gs.Unstructured(), 5)[1]
     assert mask.int().tolist() == [[1, 1, 0, 0], [1, 1, 1, 0]]
 
 
@@ -214,7 +214,7 @@ def test_each_block_sees_what_the_pruned_ones_before_it_give(skips: bool) -> Non
             for batch in batches:
                 by_hand(batch)
             handle.remove()
-            mask = Wanda().solve(step.inner.weight, torch.cat(seen).square().sum(0), gs.Unstructured(), 32)[1]
+            mask = WandaSolver().solve(step.inner.weight, torch.cat(seen).square().sum(0), gs.Unstructured(), 32)[1]
             step.inner.weight.mul_(mask)
     assert all(torch.allclose(a, b) for a, b in zip(model.parameters(), by_hand.parameters(), strict=True))
     assert all("forward" not in step.__dict__ for step in model.modules())

@@ -13,16 +13,16 @@ from gossamer.inputs import columns_of, watching
 from gossamer.layers import Layer, find_layers, globs
 from gossamer.masking import Masking
 from gossamer.oneshot.blocks import Blocks, find_blocks
-from gossamer.oneshot.solver import Magnitude, Solver
+from gossamer.oneshot.solver import MagnitudeSolver, Solver
 from gossamer.oneshot.sparsegpt import SparseGPT
-from gossamer.oneshot.wanda import Wanda
+from gossamer.oneshot.wanda import WandaSolver
 from gossamer.patterns import Pattern, Unstructured, check_pattern
 from gossamer.scores.batches import checked
 from gossamer.scores.score import evaluating
 
-__all__ = ["SOLVERS", "Magnitude", "Solver", "SparseGPT", "Wanda", "prune_blocks"]
+__all__ = ["SOLVERS", "MagnitudeSolver", "Solver", "SparseGPT", "WandaSolver", "prune_blocks"]
 
-SOLVERS: dict[str, Solver] = {"sparsegpt": SparseGPT(), "wanda": Wanda(), "magnitude": Magnitude()}
+SOLVERS: dict[str, Solver] = {"sparsegpt": SparseGPT(), "wanda": WandaSolver(), "magnitude": MagnitudeSolver()}
 
 
 def prune_blocks(

@@ -18,7 +18,7 @@ class Solver:
         raise NotImplementedError
 
 
-class Magnitude(Solver):
+class MagnitudeSolver(Solver):
     """Keeps the largest weights of the layer; its inputs do not matter."""
 
     def observed(self, x: Tensor, statistic: Tensor | None) -> Tensor:

@@ -6,7 +6,7 @@ from gossamer.oneshot.solver import Solver, chosen
 from gossamer.patterns import Pattern, Unstructured, best, best_of_rows
 
 
-class Wanda(Solver):
+class WandaSolver(Solver):
     """Keeps the highest |w| · ‖x‖₂ of each output, equally many in all (Sun et al. 2024); weights stay as they are."""
 
     def observed(self, x: Tensor, statistic: Tensor | None) -> Tensor:
