@@ -32,7 +32,7 @@ class Data:
     std: Moments
     flips: bool
     frame: Frame
-    skipped: tuple[Path, ...] = ()
+    skipped: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:

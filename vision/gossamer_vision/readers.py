@@ -165,7 +165,7 @@ def squared(image: Image.Image, fit: str) -> Image.Image:
 
 
 class Pictures(NamedTuple):
-    """A folder's pictures as bytes [n, 3, size, size], their labels [n], and what could not be decoded.
+    """A folder's pictures as bytes [n, 3, size, size], their labels [n], and why others were left out.
 
     `places` [n] are numbers in [0, 1) that follow from each file's name within its class alone.
     """
@@ -174,7 +174,7 @@ class Pictures(NamedTuple):
     labels: Tensor
     places: Tensor
     classes: tuple[str, ...]
-    skipped: tuple[Path, ...]
+    skipped: tuple[str, ...]
 
 
 class Frame(NamedTuple):
@@ -229,8 +229,8 @@ def pictures(folder: Path, frame: Frame) -> Pictures:
         for path in pictures_below(folder / name):
             try:
                 images.append(picture(path, frame.size, fit=frame.fit))
-            except InputError:
-                skipped.append(path)
+            except InputError as error:
+                skipped.append(str(error))
             else:
                 labels.append(label)
                 places.append(_place(path.relative_to(folder / name)))

@@ -40,7 +40,7 @@ class Raw:
     train: Part
     test: Part | None
     classes: tuple[str, ...]
-    skipped: tuple[Path, ...] = ()
+    skipped: tuple[str, ...] = ()
     held_out: Part | None = None
     places: Tensor | None = None
 
@@ -171,7 +171,7 @@ def folders(path: Path, frame: Frame) -> Raw:
             odd = ", ".join(sorted(set(other.classes) ^ set(found.classes)))
             raise InputError(f"{path / 'train'} and {home} differ in the classes {odd}; give both the same subfolders.")
     test, *held_out = (Part(other.images, other.labels) for other in others)
-    skipped = tuple(name for each in (found, *others) for name in each.skipped)
+    skipped = tuple(reason for each in (found, *others) for reason in each.skipped)
     return Raw(
         Part(found.images, found.labels), test, found.classes, skipped, held_out[0] if held_out else None, found.places
     )

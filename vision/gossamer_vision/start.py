@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 import torchvision
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -160,10 +159,11 @@ def _read(path: Path) -> Mapping[str, Tensor]:
         found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except FileNotFoundError as error:
         raise InputError(f"weights are {path}, which does not exist; give a file, or default.") from error
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
-        raise InputError(f"{path} holds no weights that can be read ({error}).") from error
-    except Exception as error:  # pickle's own errors, of a file made to harm
-        raise InputError(f"{path} holds no weights that load without running code ({error}).") from error
+    except Exception as error:  # torch and safetensors raise many kinds on a damaged file
+        raise InputError(
+            f"{path} holds no weights that load without running code; give a file of safetensors, or one that "
+            "torch.save(model.state_dict(), FILE) wrote."
+        ) from error
     if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
         raise InputError(f"{path} holds no state dict of tensors; give one that torch.save(model.state_dict()) wrote.")
     return found

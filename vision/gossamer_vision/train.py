@@ -82,8 +82,8 @@ def rehearse(run: Run) -> None:
 def begin(run: Run) -> None:
     """Go on from where the run, or the dense one that it prunes, was kept; else say how it starts."""
     config, log = run.config, run.log
-    for path in run.data.skipped:
-        log(f"skipped {path}, which cannot be read")
+    for reason in run.data.skipped:
+        log(f"skipped: {reason}")
     if config.checkpoint and config.checkpoint.exists():
         run.restore(config.checkpoint)
         log(f"going on after epoch {len(run.progress.held_out)}, step {run.progress.step}")
