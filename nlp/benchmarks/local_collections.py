@@ -24,7 +24,8 @@ import tyro
 from tyro.conf import Positional
 
 from gossamer import InputError
-from gossamer_nlp.data import Collection, Query, write_beir
+from gossamer_nlp.beir import write_beir
+from gossamer_nlp.data import Collection, Query
 
 LISTS = Path("/var/lib/apt/lists")
 PAGES = Path("/usr/share/man")

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 import scipy.sparse
@@ -23,7 +23,8 @@ class Batch(NamedTuple):
     """Some texts as bags of terms, ready for a model; P pairs of text and term, E entries of pair and field.
 
     terms and rows (P,): the term and the text of each pair, text by text; pairs, fields and frequencies (E,): how often
-    the pair's term stands in that field; lengths (B, F): the number of all terms of each field.
+    the pair's term stands in that field; lengths (B, F): the number of all terms of each field. What a network reads
+    besides: sequences (B, T), its numbers of the first terms, or vectors (P, D), one of each pair.
     """
 
     terms: "Tensor"
@@ -32,13 +33,16 @@ class Batch(NamedTuple):
     fields: "Tensor"
     frequencies: "Tensor"
     lengths: "Tensor"
+    sequences: "Tensor | None" = None
+    vectors: "Tensor | None" = None
 
 
 @dataclass(frozen=True)
 class Bags:
     """Many texts as bags of terms: `pointers` (N + 1,) into terms (P,), `entry_pointers` (P + 1,) into fields (E,).
 
-    phrases: the same texts as bags of phrases (see `phrases`), whose lengths are those of the words.
+    phrases: the same texts as bags of phrases (see `phrases`), whose lengths are those of the words. sequences and
+    vectors: as `Batch` has them, of all texts; context: what a network has made of them (N, terms).
     """
 
     pointers: NDArray[np.int64]
@@ -48,6 +52,9 @@ class Bags:
     frequencies: NDArray[np.float32]
     lengths: NDArray[np.float32]
     phrases: "Bags | None" = None
+    sequences: NDArray[np.int32] | None = None
+    vectors: NDArray[np.int8] | None = None
+    context: scipy.sparse.csr_array | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -65,6 +72,8 @@ class Bags:
             torch.from_numpy(self.fields[entries]),
             torch.from_numpy(self.frequencies[entries]),
             torch.from_numpy(self.lengths[rows]),
+            None if self.sequences is None else torch.from_numpy(self.sequences[rows]),
+            None if self.vectors is None else torch.from_numpy(self.vectors[pairs]),
         )
 
     def counts(self, terms: int) -> scipy.sparse.csr_array:
@@ -167,4 +176,18 @@ def joined(parts: Sequence[Bags]) -> Bags:
         np.concatenate([part.frequencies for part in parts]),
         np.concatenate([part.lengths for part in parts]),
         joined(within) if len(within := [part.phrases for part in parts if part.phrases]) == len(parts) else None,
+        context=stacked([part.context for part in parts if part.context is not None]),
     )
+
+
+def stacked(parts: Sequence[scipy.sparse.csr_array]) -> scipy.sparse.csr_array | None:
+    """Matrices one below the other, of the widest's width; None where there are none."""
+    if not parts:
+        return None
+    shapes = [cast(tuple[int, int], part.shape) for part in parts]
+    width = max(columns for _, columns in shapes)
+    same = [
+        scipy.sparse.csr_array((part.data, part.indices, part.indptr), (rows, width))
+        for part, (rows, _) in zip(parts, shapes, strict=True)
+    ]
+    return scipy.sparse.csr_array(scipy.sparse.vstack(same, format="csr"))

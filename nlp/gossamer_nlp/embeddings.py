@@ -1,6 +1,7 @@
 """Embeddings of bags of terms: learned term weights, then a projection into a dense or a sparse space."""
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse
@@ -12,6 +13,10 @@ from gossamer import InputError
 from gossamer.nn import TopK
 from gossamer_nlp.bags import Batch
 from gossamer_nlp.bm25 import BM25
+
+if TYPE_CHECKING:
+    from gossamer_nlp.splade import Expansion
+    from gossamer_nlp.token_weights import Reweighing
 
 
 class TermWeights(nn.Module):
@@ -145,26 +150,45 @@ def draw(rows: int, dimensions: int, count: int, generator: torch.Generator | No
 class Encoder(nn.Module):
     """Term weights, projection, TopK; the score of a query and a document is the dot product of their codes.
 
-    active: how many dimensions of a code may be non-zero, None for all.
+    active: how many dimensions of a code may be non-zero, None for all. network: what reads documents besides (see
+    `networks`).
     """
 
     def __init__(
-        self, weights: TermWeights, projection: DenseProjection | SparseProjection, active: int | None = None
+        self,
+        weights: TermWeights,
+        projection: DenseProjection | SparseProjection,
+        active: int | None = None,
+        network: "Expansion | Reweighing | None" = None,
     ) -> None:
         super().__init__()
+        self.network = network
         self.weights = weights
         self.projection = projection
         self.activation = TopK(active) if active else nn.Identity()
         self.log_scale = nn.Parameter(torch.zeros(()))
 
+    @property
+    def flops(self) -> Tensor:
+        """Σ_v (mean over the last documents of the network's weight of v)² (Paria et al. 2020); 0 without one."""
+        return getattr(self.network, "flops", self.log_scale.new_zeros(()))
+
+    def entries(self, documents: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """The weights, terms and rows of documents' words, and of what the network adds to them (E,)."""
+        weights = self.weights.documents(documents)
+        if self.network is None:
+            return weights, documents.terms, documents.rows
+        return self.network.entries(weights, documents)
+
     def forward(self, queries: Batch, documents: Batch) -> Tensor:
         """Logits (queries, documents): the scores, scaled for the softmax of training."""
         first = len(queries.lengths)
         single = {"queries": len(queries.terms)} if getattr(self.projection, "documents_only", False) else {}
+        weights, terms, rows = self.entries(documents)
         codes = self.projection(
-            torch.cat([self.weights.queries(queries), self.weights.documents(documents)]),
-            torch.cat([queries.terms, documents.terms]),
-            torch.cat([queries.rows, documents.rows + first]),
+            torch.cat([self.weights.queries(queries), weights]),
+            torch.cat([queries.terms, terms]),
+            torch.cat([queries.rows, rows + first]),
             first + len(documents.lengths),
             **single,
         )

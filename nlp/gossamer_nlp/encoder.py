@@ -3,19 +3,21 @@
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from gossamer import InputError
 from gossamer.paths import cache
 from gossamer_nlp import arrays
+from gossamer_nlp.bert import Bert
 from gossamer_nlp.config import ENCODER
 
 TOKENS = 64 * 256  # in a batch
@@ -28,48 +30,6 @@ def packaged() -> Path:
     if spec is None or spec.origin is None:
         raise InputError('there is no encoder; type: pip install "gossamer[encoder]"')
     return Path(spec.origin).parent / "model"
-
-
-class _Layer(nn.Module):
-    """h ← LN(h + W_o attention(h)), h ← LN(h + W_2 gelu(W_1 h)) (Devlin et al. 2019)."""
-
-    def __init__(self, size: int, inner: int, heads: int, epsilon: float) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query, self.key, self.value = (nn.Linear(size, size) for _ in range(3))
-        self.joined, self.first, self.second = nn.Linear(size, size), nn.Linear(size, inner), nn.Linear(inner, size)
-        self.norm1, self.norm2 = nn.LayerNorm(size, epsilon), nn.LayerNorm(size, epsilon)
-
-    def forward(self, h: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, size), with mask (B, 1, 1, T) true at tokens."""
-        q, k, v = (
-            part(h).unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (self.query, self.key, self.value)
-        )
-        attended = F.scaled_dot_product_attention(q, k, v, mask).transpose(1, 2).flatten(2)
-        h = self.norm1(h + self.joined(attended))
-        return self.norm2(h + self.second(F.gelu(self.first(h))))
-
-
-class Bert(nn.Module):
-    """Tokens to contextual vectors (B, T, size)."""
-
-    def __init__(self, config: dict) -> None:
-        super().__init__()
-        size, epsilon = config["hidden_size"], config["layer_norm_eps"]
-        self.words = nn.Embedding(config["vocab_size"], size)
-        self.positions = nn.Embedding(config["max_position_embeddings"], size)
-        self.types = nn.Embedding(config["type_vocab_size"], size)
-        self.norm = nn.LayerNorm(size, epsilon)
-        parts = (size, config["intermediate_size"], config["num_attention_heads"], epsilon)
-        self.layers = nn.ModuleList(_Layer(*parts) for _ in range(config["num_hidden_layers"]))
-
-    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """tokens and mask (B, T) → (B, T, size)."""
-        h = self.words(tokens) + self.positions.weight[: tokens.shape[1]] + self.types.weight[0]
-        h = self.norm(h)
-        for layer in self.layers:
-            h = layer(h, mask[:, None, None])
-        return h
 
 
 RENAMED = (
@@ -123,7 +83,25 @@ class Encoder:
         """The vectors of texts (N, dimensions), texts of like length together."""
         found = np.zeros((len(texts), self.dimensions), np.float32)
         ids = [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
-        order = sorted(range(len(texts)), key=lambda i: len(ids[i]))
+        for part, hidden, mask in self._run(ids):
+            hidden = hidden * mask[:, :, None]
+            found[part] = F.normalize(hidden.sum(1) / mask.sum(1, keepdim=True), dim=1).numpy()
+        return found
+
+    @torch.no_grad()
+    def tokens(
+        self, texts: Sequence[str], longest: int
+    ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.float32]]]:
+        """A text's number, where its first tokens begin and end in it (T, 2), and their contextual vectors (T, D)."""
+        encodings = self.tokenizer.encode_batch(list(texts), add_special_tokens=True)
+        for part, hidden, _ in self._run([encoding.ids[:longest] for encoding in encodings]):
+            for row, i in enumerate(part):
+                places = np.array(encodings[i].offsets[:longest], np.int64)
+                yield i, places, hidden[row, : len(places)].numpy()
+
+    def _run(self, ids: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+        """Some texts' numbers, hidden states (B, T, D) and mask (B, T), those of like length together."""
+        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         start = 0
         while start < len(order):
             longest = len(ids[order[min(start + 64, len(order)) - 1]])
@@ -133,10 +111,8 @@ class Encoder:
             for row, i in enumerate(part):
                 tokens[row, : len(ids[i])] = torch.tensor(ids[i])
                 mask[row, : len(ids[i])] = True
-            hidden = self.model(tokens, mask) * mask[:, :, None]
-            found[part] = F.normalize(hidden.sum(1) / mask.sum(1, keepdim=True), dim=1).numpy()
+            yield part, self.model(tokens, mask), mask
             start += len(part)
-        return found
 
     def cached(self, texts: Sequence[str], log: Callable[[str], None] = lambda line: None) -> NDArray[np.float32]:
         """The vectors of texts (N, dimensions), kept in the cache as they are made, so that they are made once."""
@@ -144,14 +120,23 @@ class Encoder:
         for start in range(0, len(texts), KEPT):
             own = texts[start : start + KEPT]
             content = "\x1e".join([self.sha256, str(self.longest), *own]).encode("utf-8", "surrogatepass")
-            path = cache("nlp") / f"vectors-{hashlib.sha256(content).hexdigest()[:24]}.safetensors"
-            try:
-                found, _ = arrays.open_mapped(path)
-                parts.append(np.array(found["vectors"]).reshape(len(own), self.dimensions))
-            except (OSError, InputError, KeyError, ValueError):
+
+            def make(own: Sequence[str] = own, start: int = start) -> NDArray[np.float32]:
                 log(f"encoding text {start + 1:,} of {len(texts):,}")
-                parts.append(self(own))
-                with contextlib.suppress(OSError):  # a folder that cannot be written costs the next run some minutes
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    arrays.write(path, {"vectors": parts[-1]}, {})
+                return self(own)
+
+            parts.append(remembered(content, make).reshape(len(own), self.dimensions))
         return np.concatenate(parts)
+
+
+def remembered(content: bytes, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+    """The array that the cache has for this content, or what `make` gives, kept there."""
+    path = cache("nlp") / f"vectors-{hashlib.sha256(content).hexdigest()[:24]}.safetensors"
+    try:
+        return np.array(arrays.open_mapped(path)[0]["vectors"])
+    except (OSError, InputError, KeyError, ValueError):
+        found = make()
+        with contextlib.suppress(OSError):  # a folder that cannot be written costs the next run some minutes
+            path.parent.mkdir(parents=True, exist_ok=True)
+            arrays.write(path, {"vectors": found}, {})
+        return found

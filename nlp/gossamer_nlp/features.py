@@ -37,11 +37,12 @@ class Features:
 
 @dataclass(frozen=True)
 class Examples:
-    """Pairs as numbers: queries, the documents that answer them, and those documents' numbers in the collection."""
+    """Pairs, and as numbers: queries, the documents that answer them, these documents' numbers in the collection."""
 
     queries: Bags
     documents: Bags
     numbers: Whole
+    pairs: Sequence[Pair] = ()
 
 
 def features(collection: Collection, language: str = "english") -> Features:
@@ -81,4 +82,5 @@ def examples(pairs: Sequence[Pair], found: Features, most: int, seed: int) -> Ex
         bags([(pair.query,) for pair in kept], found.analyzer, found.vocabulary, 1),
         bags([pair.document for pair in kept], found.analyzer, found.vocabulary, fields),
         np.array([pair.number for pair in kept], np.int64),
+        kept,
     )

@@ -60,14 +60,20 @@ class Sized:
 
 
 def sized(config: Config, encoder: Encoder, seconds: float) -> Sized:
-    """An encoder of bags of terms; BM25 has no parameters."""
+    """An encoder of bags of terms; BM25 has no parameters, and splade-doc's sparsity is that of its linear layers."""
     projection = encoder.projection
     sparse = isinstance(projection, SparseProjection)
     parameters = [] if config.method == "bm25" else list(encoder.parameters())
+    pattern, asked = (f"{projection.values.shape[1]} per term", config.sparsity) if sparse else ("dense", 0.0)
+    sparsity = projection.sparsity if sparse else 0.0
+    if config.method == "splade-doc" and encoder.network:
+        weights = [p for name, p in encoder.network.named_parameters() if "layers" in name and p.ndim == 2]
+        sparsity = sum(int((p == 0).sum()) for p in weights) / sum(p.numel() for p in weights)
+        pattern, asked = "unstructured", config.layer_sparsity
     return Sized(
-        pattern=f"{projection.values.shape[1]} per term" if sparse else "dense",
-        sparsity_asked=config.sparsity if sparse and config.method not in LEXICAL else 0.0,
-        sparsity=projection.sparsity if sparse else 0.0,
+        pattern=pattern,
+        sparsity_asked=0.0 if config.method in LEXICAL else asked,
+        sparsity=sparsity,
         parameters=sum(p.numel() for p in parameters),
         nonzeros=sum(int((p != 0).sum()) for p in parameters),
         bytes=size(encoder) if parameters else 0,

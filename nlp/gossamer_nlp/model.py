@@ -3,7 +3,7 @@
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ from gossamer_nlp.bags import Bags, Vocabulary, bags
 from gossamer_nlp.bm25 import BM25, idf, scaled
 from gossamer_nlp.evaluate import largest
 from gossamer_nlp.keys import hashed
+from gossamer_nlp.networks import Network, packed, unpacked
 from gossamer_nlp.phrases import BUCKETS, KEYS, buckets
 from gossamer_nlp.text import Analyzer
 
-FORMAT = 2
+FORMAT = 3  # 2 where there is no network
 FIELDS = ("title", "text")
 Document = Mapping[str, Any] | Sequence[str] | str
 
@@ -32,7 +33,8 @@ class Lexical:
     Without learned weights (u = v = 0, w = 1) it is BM25. A term that training has not seen has u = v = 0, so words
     that are new in new documents are found as BM25 finds them. `relations` (terms, terms) gives a document, for each
     of its terms, terms related to it besides: d · relations, of which the `active` largest stay. An index gives it
-    terms of its `neighbours` nearest documents too, that count `borrowed` together (see `index.neighbours`).
+    terms of its `neighbours` nearest documents too, that count `borrowed` together (see `index.neighbours`). A
+    `network` that reads documents may change the second bracket by what stands around a term (see `networks`).
 
     The first bracket is a query's vector, the second a document's. idf is of the documents given to `fit`, or of the
     index that is searched; l̄, the mean length of each field, likewise.
@@ -51,6 +53,7 @@ class Lexical:
     neighbours: int = 0
     borrowed: float = 0.4
     about: dict[str, Any] = field(default_factory=dict)
+    network: Network | None = None
 
     def __post_init__(self) -> None:
         self.vocabulary = Vocabulary((term, i) for i, term in enumerate(self.terms))
@@ -73,9 +76,13 @@ class Lexical:
         return tuple(document)
 
     def count(self, documents: Sequence[Document], grow: bool = True) -> Bags:
-        """Documents as bags of terms; new terms get the next columns."""
-        texts = (self.texts(document) for document in documents)
-        return bags(texts, self.analyzer, self.vocabulary, len(self.fields), grow, self.phrases > 0)
+        """Documents as bags of terms, read by the network where there is one; new terms get the next columns."""
+        texts = [self.texts(document) for document in documents]
+        counted = bags(texts, self.analyzer, self.vocabulary, len(self.fields), grow, self.phrases > 0)
+        if self.network is None:
+            return counted
+        read = self.network.read(texts, counted, self.analyzer, self.vocabulary)
+        return replace(counted, context=self.network.context(read, len(self.vocabulary)))
 
     def weigh(self, counted: Bags, mean_lengths: NDArray[np.float64] | None = None) -> scipy.sparse.csr_array:
         """The vectors of bags of terms, by the mean length of each field, or theirs.
@@ -83,6 +90,12 @@ class Lexical:
         Their columns are the terms known so far, then, with phrases, their dimensions (documents, terms [+ 2¹⁸]).
         """
         words = self._related(self._saturated(counted, len(self.vocabulary), mean_lengths))
+        if self.network is not None:
+            if counted.context is None:
+                raise InputError("the model has a network that has not read these bags; make them by its `count`.")
+            context = counted.context
+            context = scipy.sparse.csr_array((context.data, context.indices, context.indptr), words.shape)
+            words = self.network.applied(words, context)
         if not self.phrases:
             return words
         if counted.phrases is None:
@@ -204,11 +217,14 @@ class Lexical:
                 "relation_columns": self.relations.indices.astype(np.uint32),
                 "relation_pointers": self.relations.indptr.astype(np.int64),
             }
-        arrays.write(path, found, {**self.about, **self._settings()})
+        settings = self._settings()
+        if self.network is not None:
+            found["network"], settings["network"] = packed(self.network)
+        arrays.write(path, found, {**self.about, **settings})
 
     def _settings(self) -> dict[str, Any]:
         return {
-            "format": FORMAT,
+            "format": FORMAT if self.network is not None else 2,
             "kind": "lexical",
             "language": self.analyzer.language,
             "k1": self.bm25.k1,
@@ -245,10 +261,11 @@ def load(path: str | Path) -> Lexical:
             raise ValueError("weights that are not finite")
         if (len(weights[0]), len(weights[1]), len(weights[2])) != (len(about["fields"]), len(terms), len(terms)):
             raise ValueError("sizes disagree")
+        network = unpacked(found["network"].tobytes(), about["network"], len(terms)) if "network" in found else None
         return Lexical(
             Analyzer(about["language"]), BM25(about["k1"], about["b"]), tuple(about["fields"]), weights[0], terms,
             weights[1], weights[2], relations, about["active"], about.get("phrases", 0.0),
-            about.get("neighbours", 0), about.get("borrowed", 0.4), about,
+            about.get("neighbours", 0), about.get("borrowed", 0.4), about, network,
         )  # fmt: skip
     except (KeyError, ValueError, TypeError) as error:
         if isinstance(error, InputError):

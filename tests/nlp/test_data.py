@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import gossamer as gs
+from gossamer_nlp.beir import write_beir
 from gossamer_nlp.data import (
     SPLITS,
     Collection,
@@ -14,7 +15,6 @@ from gossamer_nlp.data import (
     of_docstrings,
     pairs,
     with_pseudo_queries,
-    write_beir,
 )
 from gossamer_nlp.docstrings import FIELDS, Docstring
 

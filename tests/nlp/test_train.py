@@ -32,6 +32,9 @@ QUERIES = [("a d",), ("b b h",)]
         ({"learning_rate": -1.0}, "learning_rate is -1.0"),
         ({"batch": 1}, "batch is 1; it must be at least 2"),
         ({"active": 0}, "active is 0"),
+        ({"width": 30}, "width is 30; it must be a multiple of 4"),
+        ({"distil": 1.5}, r"distil is 1.5; it must be in \[0, 1\]"),
+        ({"layer_sparsity": 1.0}, "layer_sparsity is 1.0"),
         ({"method": "dense", "save": Path("x")}, "dense is there to compare with"),
     ],
 )

@@ -1,6 +1,6 @@
 """The dense side of an index: documents' vectors in 8 bits, whose cosine with a query's counts beside its words."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,12 @@ class Dense:
     def vectors(self, texts: Sequence[str], cached: bool = False) -> NDArray[np.int8]:
         """Texts as whole numbers (N, D), a vector of zeros where it has none; `cached` keeps what has been encoded."""
         return quantised(self._encoded(texts, cached), PEAK).astype(np.int8)
+
+    def tokens(
+        self, texts: Sequence[str], longest: int
+    ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.float32]]]:
+        """A text's number, where its first tokens begin and end in it (T, 2), and their contextual vectors (T, D)."""
+        return getattr(self._loaded(), "tokens")(texts, longest)  # noqa: B009
 
     def query(self, text: str) -> NDArray[np.int16]:
         """A query as whole numbers (D,)."""
