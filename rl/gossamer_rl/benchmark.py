@@ -87,7 +87,7 @@ def run(config: Config, log: Callable[[str], None] = lambda line: None) -> Resul
         bytes=cost.bytes if cost else 0,
         latency_ms=latency_ms,
         train_seconds=trained.progress.seconds if trained else 0.0,
-        caveat="the bonus reads the simulator's state" if config.bonus_on == "state" else "",
+        caveat=", ".join(config.privileges),
         config=plain(config),
         extra={"success": found.success, "steps_of_an_episode": float(np.mean(found.lengths)), **extra},
     )

@@ -18,6 +18,7 @@ BONUSES = (
     "e3b",
     "icm",
     "ngu",
+    "deir",
 )
 
 
@@ -52,11 +53,15 @@ class Config:
     """steps of each copy between two updates"""
     exploration: str = "lifelong-first-visit"
     """the bonus: lifelong-first-visit, first-visit, episodic-count, count, rnd, noveld, ride, e3b,
-    icm, ngu"""
+    icm, ngu, deir"""
     bonus_on: Literal["observation", "state"] = "observation"
     """what counts as new: what the agent sees, or the simulator's whole state (a privilege)"""
     bonus: float = 0.003
     """what the bonus adds to the reward of a step, in the mean of many; falls linearly to 0 over the run"""
+    frontier: float = 0.0
+    """share of episodes that begin where few have been, restored in the simulator (Go-Explore; a privilege)"""
+    self_imitation: bool = False
+    """whether the agent learns again from what went better than it expects (Oh et al. 2018)"""
     learning_rate: float = 1e-3
     """Adam's"""
     entropy: float = 0.01
@@ -72,7 +77,7 @@ class Config:
     minibatch: int = 2048
     """steps in a gradient"""
     buffer: int = 100_000
-    """steps that dqn remembers"""
+    """steps that dqn, and self-imitation, remember"""
     several: int = 3
     """steps of reward before the value, in what dqn learns"""
     hindsight: bool = False
@@ -115,7 +120,7 @@ class Config:
         errors.learning_rate(learning_rate=self.learning_rate)
         errors.within(0, 1, discount=self.discount, trace=self.trace, solved=self.solved)
         errors.within(0, 1e6, bonus=self.bonus, entropy=self.entropy)
-        errors.share(epsilon=self.epsilon)
+        errors.share(epsilon=self.epsilon, frontier=self.frontier)
         if self.hindsight and self.agent != "dqn":
             raise errors.InputError(f"hindsight is for the agent dqn; {self.agent} keeps no replay.")
         if self.memory and self.agent != "ppo":
@@ -127,6 +132,15 @@ class Config:
                 f"steps is {self.steps}; it must hold at least one update of copies · horizon = "
                 f"{self.copies * self.horizon} steps."
             )
+
+    @property
+    def privileges(self) -> list[str]:
+        """What the training uses that an agent alone would not have."""
+        found = {
+            "the bonus reads the simulator's state": self.bonus_on == "state",
+            "episodes begin in states of the simulator that are restored": self.frontier > 0,
+        }
+        return [words for words, used in found.items() if used]
 
     @property
     def updates(self) -> int:

@@ -14,6 +14,7 @@ from gossamer_rl.environments import GymnasiumCopies
 from gossamer_rl.experience import Experience
 from gossamer_rl.hindsight import Goals, Hindsight
 from gossamer_rl.replay import Batch, Replay
+from gossamer_rl.self_imitation import SelfImitation
 
 FOLLOW = 0.005
 """the share by which the target network follows at each gradient"""
@@ -54,6 +55,9 @@ class DQN:
         if isinstance(own, GymnasiumCopies) and own.goal_size:
             goals = Goals(own.goal_size, own.rewards, own.ends)
         self.replay = Hindsight(*options, goals) if config.hindsight else Replay(*options)
+        self.state, self.imitation = self.agent.begin(config.copies), None
+        if config.self_imitation:
+            self.imitation = SelfImitation(config.buffer, config.copies, seen, 1, config.discount, self.state)
 
     @torch.no_grad()
     def act(self, seen: Tensor) -> Tensor:
@@ -72,6 +76,8 @@ class DQN:
                 self.agent.scaled.show(seen.to(self.device))
             actions = self.act(seen)
             step, rewards = self.experience.step(actions)
+            if self.imitation:
+                self.imitation.add(seen, actions, step.rewards, step.terminated, step.ended, self.state)
             beyond = torch.from_numpy(step.last).clone()
             goes_on = torch.from_numpy(~step.ended)
             beyond[goes_on] = self.experience.observe()[goes_on]
@@ -93,20 +99,34 @@ class DQN:
         values = action_values(self.descent.network(batch.observations))
         error = errors(values.gather(1, batch.actions[:, None])[:, 0], batch, ahead, ahead_of_target)
         huber = torch.nn.functional.huber_loss(error, torch.zeros_like(error), reduction="none")
-        self.descent((batch.weights * huber).mean())
+        self.descent((batch.weights * huber).mean() + self.imitate())
         self.replay.note(batch.slots, error.detach().cpu())
         with torch.no_grad():
             pairs = zip(self.target.state_dict().values(), self.agent.state_dict().values(), strict=True)
             for ours, theirs in pairs:
                 ours.lerp_(theirs, FOLLOW)
 
+    def imitate(self) -> Tensor:
+        """mean ½ (R − Q(o, a))₊²: no action is worth less than what was once got by it."""
+        drawn = self.imitation.draw(self.config.minibatch, self.generator) if self.imitation else None
+        if self.imitation is None or drawn is None:
+            return torch.zeros((), device=self.device)
+        values = action_values(self.descent.network(drawn.observations[0].to(self.device)))
+        chosen = values.gather(1, drawn.actions[0, :, None].to(self.device))[:, 0]
+        better = (drawn.returns[0].to(self.device) - chosen).clamp(min=0)
+        self.imitation.note(drawn.slots, better[None])
+        return better.square().mean() / 2
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that changes."""
         parts = {"descent": self.descent, "target": self.target, "replay": self.replay}
-        return {**{name: part.state_dict() for name, part in parts.items()}, "due": self.due}
+        own = {"due": self.due, "imitation": self.imitation and self.imitation.state_dict()}
+        return {**{name: part.state_dict() for name, part in parts.items()}, **own}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
         for part, name in ((self.descent, "descent"), (self.target, "target"), (self.replay, "replay")):
             part.load_state_dict(state[name])
+        if self.imitation:
+            self.imitation.load_state_dict(state["imitation"])
         self.due = state["due"]

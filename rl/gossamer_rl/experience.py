@@ -10,6 +10,7 @@ from torch import Tensor
 from gossamer_rl.bonuses import BONUSES
 from gossamer_rl.config import Config
 from gossamer_rl.environments import Step, make
+from gossamer_rl.go_explore import GoExplore
 
 RECENT = 200
 MEMORY = 1000
@@ -44,6 +45,7 @@ class Experience:
         own, kind = self.environment, BONUSES[config.exploration]
         self.bonus = kind(config.copies, own.limit, own.seen, own.actions, generator)
         self.environment.reset(int(torch.randint(2**31, (), generator=generator)))
+        self.frontier = GoExplore(own, config.frontier, generator) if config.frontier else None
         self.totals, self.mean_bonus = np.zeros(config.copies), 0.2
         self._arrive(np.ones(config.copies, bool))
 
@@ -61,12 +63,16 @@ class Experience:
         """Take the actions [n]; what the environment answers, and the rewards [n] with what is paid for what is new."""
         self.bonus.take(actions.cpu())
         step, progress = self.environment.step(actions.cpu().numpy()), self.progress
+        whole = step.ended
+        if self.frontier:
+            whole = step.ended & ~self.frontier.returned
+            self.frontier.step(step.ended)
         new = self._arrive(step.ended)
         progress.new += float(new.mean()) / self.config.horizon
         self.mean_bonus += float(new.mean() - self.mean_bonus) / MEMORY
         self.totals += step.rewards
         progress.episodes += int(step.ended.sum())
-        progress.recent = [*progress.recent, *self.totals[step.ended].tolist()][-RECENT:]
+        progress.recent = [*progress.recent, *self.totals[whole].tolist()][-RECENT:]
         self.totals[step.ended] = 0
         return step, step.rewards + self.weight * new / max(self.mean_bonus, 1e-6)
 
@@ -80,6 +86,7 @@ class Experience:
         return {
             "bonus": self.bonus.state_dict(),
             "environment": self.environment.state_dict(),
+            "frontier": self.frontier and self.frontier.state_dict(),
             "totals": self.totals.tolist(),
             "mean_bonus": self.mean_bonus,
             "progress": asdict(self.progress),
@@ -89,5 +96,7 @@ class Experience:
         """Go on from there."""
         self.bonus.load_state_dict(state["bonus"])
         self.environment.load_state_dict(state["environment"])
+        if self.frontier:
+            self.frontier.load_state_dict(state["frontier"])
         self.totals, self.mean_bonus = np.array(state["totals"]), state["mean_bonus"]
         self.progress = Progress(**state["progress"])

@@ -11,6 +11,7 @@ from gossamer_rl.agents import ActorCritic, width_of_equal_size
 from gossamer_rl.config import Config
 from gossamer_rl.descent import Descent
 from gossamer_rl.experience import Experience
+from gossamer_rl.self_imitation import SelfImitation, imitation_loss
 
 
 class Rollout(NamedTuple):
@@ -54,12 +55,13 @@ def ppo_loss(
     advantage: Tensor,
     values: Tensor,
     returns: Tensor,
-    entropy: Tensor | float,
+    entropy_bonus: Tensor | float,
 ) -> Tensor:
-    """−mean min(ρ A, clip(ρ, 0.8, 1.2) A) + ½ mean (V − R)² − `entropy`, ρ = π/π_before (Schulman et al. 2017)."""
+    """−mean min(ρ A, clip(ρ, 0.8, 1.2) A) + ½ mean (V − R)² − `entropy_bonus`, the entropy times its weight; ρ =
+    π/π_before (Schulman et al. 2017)."""
     ratio = (log_probabilities - before).exp()
     policy = torch.min(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage).mean()
-    return (values - returns).square().mean() / 2 - policy - entropy
+    return (values - returns).square().mean() / 2 - policy - entropy_bonus
 
 
 class PPO:
@@ -71,9 +73,13 @@ class PPO:
         if config.method == "small-dense":
             width = width_of_equal_size(seen, actions, width, config.sparsity, config.memory)
         self.agent = ActorCritic(seen, actions, width, generator, config.memory)
-        gradients = config.updates * config.epochs * -(-config.copies * config.horizon // config.minibatch)
-        self.descent = Descent(self.agent, config, gradients, fabric, generator)
+        an_epoch = -(-config.copies * config.horizon // config.minibatch) + config.self_imitation
+        self.descent = Descent(self.agent, config, config.updates * config.epochs * an_epoch, fabric, generator)
         self.state, self.length = self.agent.begin(config.copies), config.unroll if config.memory else 1
+        self.imitation = None
+        if config.self_imitation:
+            options = (config.buffer, config.copies, seen, self.length, config.discount)
+            self.imitation = SelfImitation(*options, self.state)
 
     @torch.no_grad()
     def collect(self) -> Rollout:
@@ -88,6 +94,8 @@ class PPO:
             log_probabilities = logits.log_softmax(1)
             actions = torch.multinomial(log_probabilities.exp().cpu(), 1, generator=self.generator).to(device)
             step, rewards = experience.step(actions[:, 0])
+            if self.imitation:
+                self.imitation.add(seen, actions[:, 0], step.rewards, step.terminated, step.ended, self.state)
             cut = np.flatnonzero(step.truncated & ~step.terminated)
             if len(cut):
                 beyond = self.agent(torch.from_numpy(step.last[cut]).to(device), state[cut])[1]
@@ -118,22 +126,41 @@ class PPO:
                 log_probabilities = logits.log_softmax(2)
                 entropy = -(log_probabilities.exp() * log_probabilities).sum(2).mean()
                 chosen = log_probabilities.gather(2, actions[:, batch, None])[:, :, 0]
-                scaled = advantage[:, batch]
-                scaled = (scaled - scaled.mean()) / (scaled.std(correction=0) + 1e-8)
-                loss = ppo_loss(chosen, before[:, batch], scaled, values, returns[:, batch], config.entropy * entropy)
+                own = advantage[:, batch]
+                own = (own - own.mean()) / (own.std(correction=0) + 1e-8)
+                loss = ppo_loss(chosen, before[:, batch], own, values, returns[:, batch], config.entropy * entropy)
                 self.descent(loss)
+
+    def imitate(self, imitation: SelfImitation) -> None:
+        """As many gradients as there are epochs, on steps that went better than expected."""
+        device = self.state.device
+        for _ in range(self.config.epochs):
+            drawn = imitation.draw(max(1, self.config.minibatch // self.length), self.generator)
+            if drawn is None:
+                return
+            states, ended = drawn.states.to(device), drawn.ended.to(device)
+            logits, values = self.descent.network.unroll(drawn.observations.to(device), states, ended)
+            chosen = logits.log_softmax(2).gather(2, drawn.actions.to(device)[:, :, None])[:, :, 0]
+            loss, better = imitation_loss(chosen, values, drawn.returns.to(device))
+            imitation.note(drawn.slots, better)
+            self.descent(loss)
 
     def update(self) -> None:
         """A rollout, and what it teaches."""
         rollout = self.collect()
         self.improve(rollout)
+        if self.imitation:
+            self.imitate(self.imitation)
         self.experience.bonus.learn(rollout.observations.cpu(), rollout.actions.cpu(), rollout.ended.cpu())
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that changes."""
-        return {"descent": self.descent.state_dict(), "state": self.state}
+        imitation = self.imitation and self.imitation.state_dict()
+        return {"descent": self.descent.state_dict(), "state": self.state, "imitation": imitation}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
         self.descent.load_state_dict(state["descent"])
         self.state = state["state"].to(self.state.device)
+        if self.imitation:
+            self.imitation.load_state_dict(state["imitation"])

@@ -68,6 +68,14 @@ def sum_ahead(
             factors[i] = 0.0
 
 
+def stored(shape: tuple[int, ...], seen: Seen) -> Tensor:
+    """Room for observations [*shape, …], as small as what is seen allows."""
+    if seen.members is None:
+        return torch.zeros(*shape, seen.size)
+    kind = torch.uint8 if seen.members.shape[1] <= 256 else torch.int32
+    return torch.zeros(*shape, len(seen.members), dtype=kind)
+
+
 class Batch(NamedTuple):
     """Steps that were drawn, each [n] or [n, …]. To be learned: sums + factors · the value of `beyond`."""
 
@@ -87,10 +95,7 @@ class Replay:
         self.rows, self.copies = max(room // copies, several + 1), copies
         self.several, self.discount = several, discount
         shape = (self.rows, copies)
-        kind, wide = (torch.float32, seen.size) if seen.members is None else (torch.int32, len(seen.members))
-        if seen.members is not None and seen.members.shape[1] <= 256:
-            kind = torch.uint8
-        self.observations, self.beyond = (torch.zeros(*shape, wide, dtype=kind) for _ in range(2))
+        self.observations, self.beyond = stored(shape, seen), stored(shape, seen)
         self.actions, self.rewards = torch.zeros(shape, dtype=torch.int64), np.zeros(shape, np.float32)
         self.terminated, self.ended = np.zeros(shape, bool), np.zeros(shape, bool)
         self.tree = np.zeros(2 << (self.rows * copies - 1).bit_length())

@@ -63,6 +63,10 @@ def test_same_seed_same_numbers():
 
 KINDS = [{"exploration": name} for name in BONUSES] + [
     {"method": "rigl"},
+    {"frontier": 0.5},
+    {"self_imitation": True, "data": "MiniGrid-Empty-5x5-v0", "steps": 480},
+    {"self_imitation": True, "data": "MiniGrid-Empty-5x5-v0", "steps": 480, "memory": True, "unroll": 4},
+    {"self_imitation": True, "data": "MiniGrid-Empty-5x5-v0", "steps": 480, "agent": "dqn", "minibatch": 2},
     {"memory": True, "unroll": 4},
     {"memory": True, "unroll": 4, "method": "set"},
     {"agent": "dqn"},
