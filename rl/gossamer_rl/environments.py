@@ -244,7 +244,7 @@ class GymnasiumCopies:
 
     def reset(self, seed: int) -> None:
         """See `Environment`."""
-        self._now = self._read(self.envs.reset(seed=seed)[0])
+        self._now = read_all(self.seen, self.envs.reset(seed=seed)[0])
 
     def observe(self) -> np.ndarray:
         """See `Environment`."""
@@ -256,7 +256,7 @@ class GymnasiumCopies:
             observation, rewards, terminated, truncated, info = self.envs.step(actions)
         except Exception as error:
             raise InputError(f"{self.name} failed: {type(error).__name__}: {error}. Mend it, and go on.") from error
-        self._now = last = self._read(observation)
+        self._now = last = read_all(self.seen, observation)
         if "final_obs" in info:
             last = last.copy()
             for i in np.flatnonzero(info["_final_obs"]):
@@ -283,18 +283,6 @@ class GymnasiumCopies:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """New episodes have begun."""
 
-    def _read(self, observation: Any) -> np.ndarray:
-        """The observations of all copies as codes or floats."""
-        if self.goal_size:
-            return np.concatenate([observation[name] for name in GOALS], axis=1).astype(np.float32)
-        if isinstance(observation, dict):
-            codes = np.zeros((len(observation["image"]), CELLS + 1), np.uint8)
-            grid_codes(observation["image"], np.asarray(observation["direction"]), codes)
-            return codes
-        if self.seen.members is None:
-            return observation.astype(np.float32)
-        return observation[:, None].astype(np.int32)
-
 
 def is_view(space: gymnasium.Space[Any]) -> bool:
     """Whether observations are MiniGrid's: a view of 7 × 7 cells and a direction."""
@@ -308,12 +296,19 @@ def is_goal(space: gymnasium.Space[Any]) -> bool:
     return set(GOALS) <= set(inner) and all(len(inner[name].shape or ()) == 1 for name in GOALS)
 
 
+def read_all(seen: Seen, observation: Any) -> np.ndarray:
+    """Observations of several copies, as Gymnasium's vectors give them, as codes [n, columns] or floats [n, size]."""
+    if isinstance(observation, dict) and GOALS[0] in observation:
+        return np.concatenate([observation[name] for name in GOALS], axis=1).astype(np.float32)
+    if isinstance(observation, dict):
+        codes = np.zeros((len(observation["image"]), CELLS + 1), np.uint8)
+        grid_codes(observation["image"], observation["direction"], codes)
+        return codes
+    return observation.astype(np.float32) if seen.members is None else observation[:, None].astype(np.int32)
+
+
 def read(seen: Seen, observation: Any) -> np.ndarray:
     """One observation, as Gymnasium's environment gives it, as codes [1, columns] or floats [1, size]."""
-    if isinstance(observation, dict) and GOALS[0] in observation:
-        observation = np.concatenate([observation[name] for name in GOALS])
     if isinstance(observation, dict):
-        codes = np.zeros((1, CELLS + 1), np.uint8)
-        grid_codes(observation["image"][None], np.array([observation["direction"]]), codes)
-        return codes
-    return np.asarray(observation, np.float32 if seen.members is None else np.int32).reshape(1, -1)
+        return read_all(seen, {name: np.asarray(part)[None] for name, part in observation.items()})
+    return read_all(seen, np.asarray(observation)[None])

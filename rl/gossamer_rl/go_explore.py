@@ -72,7 +72,7 @@ class GoExplore:
                 kept[now[i], place] = own[name][i]
         self.returned &= ~began
         known = np.flatnonzero(self.arrivals)
-        for i in np.flatnonzero(began) if len(known) else ():
+        for i in np.flatnonzero(began).tolist() if len(known) else ():
             if torch.rand((), generator=self.generator) < self.share:
                 self.returned[i] = True
                 now[i] = self._restore(i, known)

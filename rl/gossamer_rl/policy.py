@@ -43,21 +43,21 @@ class Policy:
         x = torch.zeros(1, self.agent.seen.size)
         return (x, torch.zeros(1, self.agent.width)) if self.agent.memory else x
 
-    @torch.no_grad()
     def logits(self, observations: np.ndarray, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """What the environment shows (`Environment.observe`), [n, …], to the logits of the actions [n, actions].
 
         The second is what an agent with memory is to be given at the next step of the same episodes, else None.
         """
-        x, first = torch.from_numpy(observations), first_of(self.agent.actor)
+        x, first = observations, first_of(self.agent.actor)
         if isinstance(first, OneHotLinear):
-            x = first.one_hot(x)
+            x = first.lit(observations)
         elif self.agent.scaled is not None:
-            x = self.agent.scaled(x)
+            x = self.agent.scaled(torch.from_numpy(observations)).numpy()
         if self.agent.memory:
-            logits, state = self.engine(x, torch.zeros(len(x), self.agent.width) if state is None else state)
+            before = np.zeros((len(x), self.agent.width), np.float32) if state is None else state.numpy()
+            logits, state = map(torch.from_numpy, self.engine(x, before))
         else:
-            logits = self.engine(x)
+            logits = torch.from_numpy(self.engine(x))
         if self.greedy:
             logits = torch.zeros_like(logits).masked_fill_(logits < logits.amax(1, keepdim=True), -torch.inf)
         return logits, state

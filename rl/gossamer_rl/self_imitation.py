@@ -81,7 +81,7 @@ class SelfImitation:
         self.rewards[row], self.ended[row] = rewards, ended
         self.written += 1
         oldest = (sequence + 1) * self.length % len(self.returns) if self.written > len(self.returns) else 0
-        for copy in np.flatnonzero(terminated):
+        for copy in np.flatnonzero(terminated).tolist():
             first = look_back(self.rewards, self.ended, self.returns, row, oldest, copy, self.discount)
             count = (sequence - first // self.length) % self.sequences + 1
             touched = (sequence - np.arange(count)) % self.sequences

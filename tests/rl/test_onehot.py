@@ -11,7 +11,7 @@ def test_a_code_stands_for_its_members():
     members = np.array([[[0, 1], [2, -1]], [[3, -1], [4, 0]]])
     layer = OneHotLinear(members, 1)
     codes = torch.tensor([[0, 0], [1, 1]], dtype=torch.uint8)
-    assert layer.one_hot(codes).tolist() == [[1, 1, 0, 1, 0], [1, 0, 1, 0, 1]]
+    assert layer.one_hot(codes).tolist() == [[1, 1, 0, 1, 0], [1, 0, 1, 0, 1]] == layer.lit(codes.numpy()).tolist()
 
 
 @pytest.mark.parametrize("rows", [1, 2, 300])

@@ -12,9 +12,10 @@ def filled(rewards, ended, terminated=None, room=8, length=2, discount=0.5) -> S
     """One copy, which shows the number of each step."""
     memory = SelfImitation(room, 1, SEEN, length, discount, torch.zeros(1, 1))
     for i, (reward, end) in enumerate(zip(rewards, ended, strict=True)):
-        row = [np.array([x]) for x in (reward, end if terminated is None else terminated[i], end)]
-        state = torch.full((1, 1), float(i))
-        memory.add(torch.full((1, 1), float(i)), torch.tensor([i]), *row, state)
+        last = end if terminated is None else terminated[i]
+        gave, over, cut = (np.array([x]) for x in (reward, last, end))
+        step = torch.full((1, 1), float(i))
+        memory.add(step, torch.tensor([i]), gave, over, cut, step)
     return memory
 
 
