@@ -70,6 +70,8 @@ class Experience:
         new = self._arrive(step.ended)
         progress.new += float(new.mean()) / self.config.horizon
         self.mean_bonus += float(new.mean() - self.mean_bonus) / MEMORY
+        if self.frontier:
+            new *= ~self.frontier.returned
         self.totals += step.rewards
         progress.episodes += int(step.ended.sum())
         progress.recent = [*progress.recent, *self.totals[whole].tolist()][-RECENT:]
