@@ -94,10 +94,20 @@ def test_the_folders_table_is_that_of_the_runs():
     runs = read_results(home / "results.jsonl")
     assert published(runs) == text
     told = {(name, *map(number, cells)) for name, *cells in rows("| folder, training |", home)}
-    settings = {("granet", None): "folder", ("dense", None): "dense", ("dense", 16.0): "dense, width 16"}
+    settings = {
+        ("granet", "vgg", None, None): "folder",
+        ("dense", "vgg", None, None): "dense",
+        ("dense", "vgg", 16.0, None): "dense, width 16",
+        ("dense", "vgg", None, 0.2): "dense, rate × 2",
+        ("dense", "resnet8", None, None): "dense, resnet8",
+    }
+
+    def setting(config: dict) -> str:
+        return settings[tuple(config[name] for name in ("method", "model", "width", "learning_rate"))]
+
     kept = [
         (
-            f"{r.data}, {settings[r.config['method'], r.config['width']]}",
+            f"{r.data}, {setting(r.config)}",
             pytest.approx(100 * r.value, abs=0.0051),
             pytest.approx(r.extra["cpu_seconds"], abs=0.51),
             r.nonzeros,
