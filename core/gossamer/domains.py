@@ -26,9 +26,9 @@ class Domain(Protocol):
     place: the name of the folder says which data were used.
 
     A domain may also have `pictures(results)`: what it can draw of the results of one data set, for the page of
-    `gossamer report`, a PNG or an SVG by its caption. A result's `extra["curve"]`, a list of values or of points whose
-    first number is x and last the value, is drawn as its learning curve. A line of the log that counts (`epoch 3/20`,
-    `fold 2 of 5`) says how far the run is.
+    `gossamer report`: a PNG, an SVG, a GIF or a WAV, or several that belong together, by its caption. A result's
+    `extra["curve"]`, a list of values or of points whose first number is x and last the value, is drawn as its learning
+    curve. A line of the log that counts (`epoch 3/20`, `fold 2 of 5`) says how far the run is.
     """
 
     METRIC: str
@@ -45,7 +45,7 @@ class Domain(Protocol):
         ...
 
 
-def pictures(name: str, results: Sequence[Result]) -> Mapping[str, bytes]:
+def pictures(name: str, results: Sequence[Result]) -> Mapping[str, bytes | Sequence[bytes]]:
     """The domain's own pictures of results of one data set, by their captions; none where it draws none."""
     if name not in names():
         return {}

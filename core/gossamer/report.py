@@ -16,6 +16,7 @@ from gossamer.compare import CAPTION, Column, Row, columns, number, percent
 from gossamer.errors import InputError
 
 POINTS = 32  # of a learning curve, at most
+KINDS = {b"\x89PNG": "image/png", b"GIF8": "image/gif", b"RIFF": "audio/wav"}
 SENTENCES = 3  # of a domain on the first screen
 
 
@@ -141,7 +142,7 @@ def curve_of(told: Any) -> list[tuple[float, float]]:
     return points if all(math.isfinite(number) for point in points for number in point) else []
 
 
-def pictures(domain: str, rows: Sequence[Row]) -> list[dict[str, str]]:
+def pictures(domain: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
     """The domain's own pictures of these results as data URLs; a domain that cannot draw them is named on stderr."""
     results = [result for row in rows for result in row.results]
     try:
@@ -149,13 +150,16 @@ def pictures(domain: str, rows: Sequence[Row]) -> list[dict[str, str]]:
     except (InputError, OSError, ArithmeticError, LookupError, TypeError, ValueError) as error:
         print(f"no pictures of {domain}, {results[0].data}: {error}", file=sys.stderr)
         return []
-    return [{"caption": caption, "source": data_url(image)} for caption, image in found.items()]
+    return [
+        {"caption": caption, "sources": [data_url(part) for part in ([own] if isinstance(own, bytes) else own)]}
+        for caption, own in found.items()
+    ]
 
 
-def data_url(image: bytes) -> str:
-    """A PNG, or else an SVG, as the address that holds it."""
-    kind = "png" if image.startswith(b"\x89PNG") else "svg+xml"
-    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
+def data_url(content: bytes) -> str:
+    """A picture or a sound as the address that holds it; an SVG where it begins as nothing else of `KINDS`."""
+    kind = next((kind for start, kind in KINDS.items() if content.startswith(start)), "image/svg+xml")
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def name_of(row: Row) -> str:

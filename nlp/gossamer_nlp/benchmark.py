@@ -1,6 +1,6 @@
 """What is compared: the presets, their methods and seeds, and one run. Light: heavy parts load in `run`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from gossamer_nlp.config import CONTEXTUAL, ENCODER, METHODS, METRIC, PRESETS, C
 if TYPE_CHECKING:
     from gossamer import Result
 
-__all__ = ["COMMANDS", "HIGHER_IS_BETTER", "METRIC", "PRESETS", "grid", "run"]
+__all__ = ["COMMANDS", "HIGHER_IS_BETTER", "METRIC", "PRESETS", "grid", "pictures", "run"]
 
 HIGHER_IS_BETTER = True
 SEEDS = (1, 2, 3)
@@ -46,3 +46,10 @@ def run(config: Config, log: Callable[[str], None] = lambda line: None) -> "Resu
     from gossamer_nlp.measure import measured
 
     return measured(config, log)
+
+
+def pictures(results: "Sequence[Result]") -> dict[str, bytes]:
+    """What the page of `gossamer report` shows of the results of one data set: SVG by captions."""
+    from gossamer_nlp import report
+
+    return report.pictures(results)

@@ -12,6 +12,7 @@ import scipy.sparse
 from gossamer import Result
 from gossamer.files import size
 from gossamer.results import plain
+from gossamer_nlp import report
 from gossamer_nlp.config import CONTEXTUAL, LEXICAL, METRIC, Config
 from gossamer_nlp.data import PINNED, load
 from gossamer_nlp.embeddings import Encoder, SparseProjection
@@ -116,6 +117,7 @@ def result(config: Config, found: Features, own: Sized, made: Vectors) -> Result
         "b": found.start.b,
         "sha256": found.collection.sha256,
         "packages": found.collection.versions,
+        **report.kept(config, found, documents, queries["test"]),
     }
     return Result(
         domain="nlp",

@@ -1,6 +1,6 @@
 """What is compared: the presets, their methods and seeds, and the result of one run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from gossamer import Result
@@ -47,6 +47,7 @@ def run(config: Config, log: Callable[[str], None] = lambda line: None) -> Resul
     import torch
 
     from gossamer.measure import latency, measure
+    from gossamer_rl import report
     from gossamer_rl.environments import EVALUATION_SEEDS
     from gossamer_rl.rollouts import at_random, play
     from gossamer_rl.train import train
@@ -68,6 +69,7 @@ def run(config: Config, log: Callable[[str], None] = lambda line: None) -> Resul
             "new_per_step": progress.new / progress.updates,
             "eager_ms": cost.latency_ms,
             "curve": progress.curve,
+            **report.kept(policy),
         }
     masking = trained.masking if trained else None
     return Result(
@@ -91,3 +93,10 @@ def run(config: Config, log: Callable[[str], None] = lambda line: None) -> Resul
         config=plain(config),
         extra={"success": found.success, "steps_of_an_episode": float(np.mean(found.lengths)), **extra},
     )
+
+
+def pictures(results: Sequence[Result]) -> dict[str, bytes]:
+    """What the page of `gossamer report` shows of the results of one data set: PNG by captions."""
+    from gossamer_rl import report
+
+    return report.pictures(results)

@@ -1,6 +1,6 @@
 """What is compared: the presets, their methods and seeds, and the result of one run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ COMMANDS = {
 }
 COMPARED = tuple(method for method in METHODS if method not in ("nmf", "omp", "kl", "temporal"))
 
-__all__ = ["COMMANDS", "HIGHER_IS_BETTER", "METRIC", "PRESETS", "Config", "grid", "run"]
+__all__ = ["COMMANDS", "HIGHER_IS_BETTER", "METRIC", "PRESETS", "Config", "grid", "pictures", "run"]
 
 
 def grid(config: Config) -> list[Config]:
@@ -36,3 +36,10 @@ def run(config: Config, log: Callable[[str], None] = lambda line: None) -> "Resu
     from gossamer_speech.train import run
 
     return run(config, log)
+
+
+def pictures(results: "Sequence[Result]") -> dict[str, list[bytes]]:
+    """What the page of `gossamer report` shows of the results of one data set: a PNG and a WAV by captions."""
+    from gossamer_speech import report
+
+    return report.pictures(results)

@@ -5,6 +5,7 @@ gossamer train speech fsdd --data-dir free-spoken-digit-dataset/recordings --met
 gossamer train speech folder --data-dir my-words --save my-words.gossamer
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from gossamer.measure import Cost, measure
 from gossamer.paths import refuse_unwritable
 from gossamer.results import plain
 from gossamer.threads import use_threads
-from gossamer_speech import data, evaluate, reading, recogniser
+from gossamer_speech import data, evaluate, reading, recogniser, report
 from gossamer_speech.benchmark import HIGHER_IS_BETTER, METRIC
 from gossamer_speech.config import Config
 from gossamer_speech.data import Words
@@ -45,7 +46,8 @@ def run(config: Config, log: Log = lambda line: None) -> Result:
             checkpoint.step()
     if config.save or shipped is None:
         shipped = _whole(config, heard, log)
-    return _result(config, words, done, measure(shipped, heard.clean()[:1]), log)
+    result = _result(config, words, done, measure(shipped, heard.clean()[:1]), log)
+    return replace(result, extra={**result.extra, **report.kept(shipped, heard.clean())})
 
 
 def _words(config: Config, log: Log) -> Words:

@@ -74,13 +74,14 @@ def test_a_curve_is_the_mean_over_the_seeds_in_few_points():
 def test_a_domain_draws_its_own_pictures(toy, monkeypatch, capsys):
     def pictures():
         (section,) = told(report.html(compare.rows([made("dense", 0.8)])))["sections"]
-        return [(picture["caption"], picture["source"].partition(";")[0]) for picture in section["pictures"]]
+        return [(p["caption"], *(source.partition(";")[0] for source in p["sources"])) for p in section["pictures"]]
 
     assert pictures() == []
     benchmark = domains.load("toy")
-    drawn = {"dice": PNG, "a die": b"<svg/>"}
+    drawn = {"dice": PNG, "a die": b"<svg/>", "a roll": [b"GIF89a", b"RIFF"]}
     monkeypatch.setattr(benchmark, "pictures", lambda results: drawn if len(results) == 1 else {}, raising=False)
-    assert pictures() == [("dice", "data:image/png"), ("a die", "data:image/svg+xml")]
+    several = ("a roll", "data:image/gif", "data:audio/wav")
+    assert pictures() == [("dice", "data:image/png"), ("a die", "data:image/svg+xml"), several]
     monkeypatch.setattr(benchmark, "pictures", lambda results: drawn["lost"])
     assert pictures() == [] and "no pictures of toy, dice" in capsys.readouterr().err
 

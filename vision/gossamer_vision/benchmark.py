@@ -53,7 +53,7 @@ def grid(config: Config) -> list[Config]:
 def run(config: Config, log: Callable[[str], None] = lambda line: None) -> Result:
     """Train and evaluate one network; `value` is its accuracy on the test part."""
     from gossamer.measure import measure
-    from gossamer_vision import metrics
+    from gossamer_vision import metrics, report
     from gossamer_vision.latency import milliseconds
     from gossamer_vision.train import train
 
@@ -77,6 +77,7 @@ def run(config: Config, log: Callable[[str], None] = lambda line: None) -> Resul
         "confusion": counts.tolist(),
         "wrong": (outputs.argmax(1) != data.test.labels).nonzero().flatten().tolist(),
         "curve": trained.progress.held_out,
+        **report.kept(trained.masks),
     }
     asked = trained.settings.sparsity if METHODS[config.method].masked or config.method == "wired" else 0.0
     caveats = list(warnings(trained, asked, metrics.near_chance(value, data.test.labels)))
@@ -108,9 +109,10 @@ def run(config: Config, log: Callable[[str], None] = lambda line: None) -> Resul
 
 def pictures(results: Sequence[Result]) -> dict[str, bytes]:
     """What the page of `gossamer report` shows of the results of one data set: SVG by captions."""
+    from gossamer_vision import report
     from gossamer_vision.pictures import for_page
 
-    return for_page(results)
+    return {**for_page(results), **report.pictures(results)}
 
 
 def warnings(trained: "Run", asked: float, at_chance: bool) -> Iterator[str]:

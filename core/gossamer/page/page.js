@@ -197,6 +197,10 @@ function choices(section, place, redraw) {
     element("input", { type: "radio", name: `size-${place}`, value: size, checked: i === 0 ? "" : false, onchange: () => redraw(size) }), " " + sizes[size])));
 }
 
+const shownOrHeard = (source, caption) => source.startsWith("data:audio")
+  ? element("audio", { src: source, controls: "", preload: "none", "aria-label": caption })
+  : element("img", { src: source, alt: caption, loading: "lazy" });
+
 function draw(section, place) {
   const home = element("section", { id: section.id, "aria-labelledby": section.id + "-heading" },
     element("h2", { id: section.id + "-heading" }, `${section.domain}: ${section.data}`),
@@ -222,8 +226,8 @@ function draw(section, place) {
     all.append(figure);
   }
   home.append(all, ...table(section));
-  if (section.pictures.length) home.append(element("div", { class: "pictures" }, ...section.pictures.map(({ caption, source }) =>
-    element("figure", {}, element("img", { src: source, alt: caption, loading: "lazy" }), element("figcaption", { class: "small" }, caption)))));
+  if (section.pictures.length) home.append(element("div", { class: "pictures" }, ...section.pictures.map(({ caption, sources }) =>
+    element("figure", {}, ...sources.map(source => shownOrHeard(source, caption)), element("figcaption", { class: "small" }, caption)))));
   home.append(element("p", { class: "small" }, section.versions + (section.commit ? `; commit ${section.commit}` : "")));
   return home;
 }
