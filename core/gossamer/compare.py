@@ -141,6 +141,18 @@ def columns(found: Sequence[Row], terminal: bool = False) -> list[Column]:
     ]
 
 
+def distinct(results: Sequence[Result], damaged: list[str]) -> list[Result]:
+    """The results, of the same run the last one alone, as `compare` takes it; what is left out is told in `damaged`."""
+    by_run: dict[str, Result] = {}
+    for result in results:
+        key = json.dumps([result.domain, result.data, result.config], sort_keys=True)
+        if key in by_run:
+            told = f"{result.domain} {result.method} seed {result.seed}"
+            damaged.append(f"one of two results of the same run, {told}; delete one of the files.")
+        by_run[key] = result
+    return list(by_run.values())
+
+
 def rows(results: Sequence[Result]) -> list[Row]:
     """The rows of a table, dense first within each domain and data set, then from the best value to the worst."""
     groups: dict[str, list[Result]] = {}

@@ -14,14 +14,18 @@ from typing import Any
 from gossamer import domains
 from gossamer.compare import CAPTION, Column, Row, columns, number, percent
 from gossamer.errors import InputError
+from gossamer.failures import Failure
 
 POINTS = 32  # of a learning curve, at most
 KINDS = {b"\x89PNG": "image/png", b"GIF8": "image/gif", b"RIFF": "audio/wav"}
 SENTENCES = 3  # of a domain on the first screen
 
 
-def html(rows: Sequence[Row]) -> str:
-    """The page as text. Nothing in it is fetched from a network, and what results say is text, never code."""
+def html(rows: Sequence[Row], failures: Sequence[Failure] = ()) -> str:
+    """The page as text, with the runs that failed.
+
+    Nothing in it is fetched from a network, and what results say is text, never code.
+    """
     groups = groupby(rows, key=lambda row: (row.first.domain, row.first.data))
     shown = [column for column in columns(rows) if column.heading not in ("domain", "data")]
     sections = [section(domain, data, list(group), shown) for (domain, data), group in groups]
@@ -32,7 +36,7 @@ def html(rows: Sequence[Row]) -> str:
     }
     text = json.dumps(told, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     parts = {name: read(name) for name in ("page.css", "page.js", "echarts.common.min.js")}
-    parts |= {"DATA": text, "SUMMARY": summary(sections), "CAPTION": escape(CAPTION)}
+    parts |= {"DATA": text, "SUMMARY": summary(sections), "FAILED": failed(failures), "CAPTION": escape(CAPTION)}
     page = read("page.html")
     before, *rest = page.split("{{")
     return before + "".join(parts[name.strip()] + after for name, after in (part.split("}}", 1) for part in rest))
@@ -57,6 +61,27 @@ def summary(sections: Sequence[dict[str, Any]]) -> str:
         spark = f'<div class="spark" data-domain="{escape(domain)}"></div>'
         cards.append(f"<li><h3>{escape(domain)}</h3>{''.join(lines)}{spark}</li>")
     return "\n".join(cards)
+
+
+def failed(failures: Sequence[Failure]) -> str:
+    """The runs that failed as HTML: what each was, its error, and the command that runs it alone; empty without any."""
+    if not failures:
+        return ""
+    cells = [
+        f'<tr><td class="words">{escape(failure.domain)}</td><td class="words">{escape(failure.method)}</td>'
+        f'<td>{failure.seed}</td><td class="words long">{escape(failure.error)}</td>'
+        f'<td class="words long"><code>{escape(failure.command)}</code></td></tr>'
+        for failure in failures
+    ]
+    heads = "".join(
+        f'<th scope="col" class="words plain">{name}</th>' for name in ("domain", "method", "seed", "error")
+    )
+    return (
+        f'<section aria-labelledby="failed"><h2 id="failed">Runs that failed: {len(failures)}</h2>'
+        '<div class="scroll" tabindex="0" role="region" aria-label="table of the runs that failed">'
+        f'<table><thead><tr>{heads}<th scope="col" class="words plain">command</th></tr></thead>'
+        f"<tbody>{''.join(cells)}</tbody></table></div></section>"
+    )
 
 
 def section(domain: str, data: str, rows: list[Row], shown: Sequence[Column]) -> dict[str, Any]:

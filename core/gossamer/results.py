@@ -172,7 +172,7 @@ class Result:
             return cls.of(json.loads(path.read_text()))
         except OSError as error:
             raise InputError(f"{path} cannot be read ({error.strerror}). Delete it and run again.") from error
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             raise InputError(f"{path} is not a result file ({error}). Delete it and run again.") from error
 
     @classmethod

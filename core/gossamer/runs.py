@@ -1,4 +1,4 @@
-"""Runs many configurations in worker processes, one thread each, and keeps every result the moment it is there."""
+"""Runs many configurations side by side, one thread each, and keeps every result the moment it is there."""
 
 import dataclasses
 import errno
@@ -11,16 +11,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from gossamer import domains
+from gossamer import domains, failures
 from gossamer.errors import InputError
 from gossamer.options import flag
 from gossamer.results import Result, defaults, differing, file_name, plain, read
 from gossamer.threads import cores, use_threads
 from gossamer.workers import Failed, Workers
+
+if TYPE_CHECKING:
+    from gossamer.cluster import Tasks
 
 LOOK = 1.0  # seconds between two looks at what other processes do
 
@@ -91,6 +94,20 @@ def execute(run: Run, log: domains.Log = lambda line: None, threads: int | None 
     return dataclasses.replace(result, command=command(run.domain, run.config), seconds=seconds)
 
 
+def pool(address: str | None = None) -> "Workers | Tasks":
+    """What executes runs: a process for each of this machine's cores, or the Ray cluster at that address.
+
+    Raises `InputError` where Ray is not installed, or no cluster answers.
+    """
+    alone = partial(execute, threads=1)
+    if address:
+        from gossamer.cluster import Tasks
+
+        return Tasks(alone, address)
+    os.environ["OMP_NUM_THREADS"] = "1"  # for the workers: torch reads it when it is imported
+    return Workers(cores(), alone)
+
+
 def finished(runs: Sequence[Run], folder: Path, damaged: list[str] | None = None) -> dict[Run, Result]:
     """The results in `folder` of those runs that have one, found by what was run, whatever the file's name.
 
@@ -108,12 +125,16 @@ def finished(runs: Sequence[Run], folder: Path, damaged: list[str] | None = None
 
 
 def run_all(
-    runs: Sequence[Run], folder: Path, tell: Callable[[Run, str], None] = lambda run, line: None
+    runs: Sequence[Run],
+    folder: Path,
+    tell: Callable[[Run, str], None] = lambda run, line: None,
+    where: "Workers | Tasks | None" = None,
 ) -> Generator[tuple[Run, Result | Exception], None, None]:
     """Run all whose result is not in `folder`, save each there, and yield it, or what went wrong, as it ends.
 
-    The numbers are those of one thread, whatever the number of workers (one a core). A run that fails does not stop the
-    others; one whose worker dies is run once more. A run that another process has begun, for the same folder, is left
+    The numbers are those of one thread, whatever the number of workers. A run that fails does not stop the others, and
+    leaves a `failures.Failure`; one whose worker dies is run once more. They run in `pool()`, or `where` is said, which
+    is left at the end. A run that another process has begun, for the same folder, is left
     to it, and taken over should it end without a result. What runs say on the way goes to `tell`, a `Notice` of what
     befell one too. Closing the generator stops the workers: use it under `contextlib.closing`, lest a caller that stops
     waits.
@@ -121,8 +142,7 @@ def run_all(
     there = finished(runs, folder)
     waiting = deque(run for run in runs if run not in there)
     deaths: Counter[Run] = Counter()
-    os.environ["OMP_NUM_THREADS"] = "1"  # for the workers: torch reads it when it is imported
-    with Workers(min(len(waiting), cores()), partial(execute, threads=1)) as workers, _claims() as claims:
+    with where or pool() as workers, _claims() as claims:
         while waiting or workers.busy:
             for _ in range(len(waiting) if workers.free else 0):
                 run = waiting.popleft()
@@ -151,6 +171,7 @@ def run_all(
                         content = _save(run, content, folder, tell)
                     elif kind == "died":
                         content = Failed(f"its process died {content}, twice; it may need more memory")
+                    _note(run, content, folder)
                     yield run, content
                     _release(claims.pop(run))
 
@@ -182,6 +203,22 @@ def _release(lock: FileLock) -> None:
     with suppress(OSError):  # Windows removes no file that is open
         os.unlink(lock.lock_file)
     lock.release(force=True)
+
+
+def _note(run: Run, outcome: Result | Exception, folder: Path) -> None:
+    """Keep what went wrong, or forget what once did; where it can't be written, it is told all the same."""
+    with suppress(OSError):
+        if isinstance(outcome, Exception):
+            failures.Failure(
+                domain=run.domain,
+                method=run.config.method,
+                seed=run.config.seed,
+                error=str(outcome),
+                command=command(run.domain, run.config),
+                config=plain(run.config),
+            ).save(run.path(folder))
+        else:
+            failures.forget(run.path(folder))
 
 
 def _stored(run: Run, folder: Path) -> Result | None:

@@ -60,8 +60,8 @@ class Workers:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        for worker in self.all:
-            worker.stop()
+        while self.all:
+            self.all.pop().stop()
 
     @property
     def busy(self) -> list[Worker]:
@@ -108,7 +108,7 @@ def _work(execute: Execute, pipe: Connection) -> None:
         try:
             answer = "result", execute(run, lambda line: pipe.send(("line", line)))
         except Exception as error:
-            answer = "failed", _portable(error)
+            answer = "failed", portable(error)
         pipe.send(answer)
 
 
@@ -119,7 +119,7 @@ def _end_with_the_parent() -> None:
     os._exit(1)
 
 
-def _portable(error: Exception) -> Exception:
+def portable(error: Exception) -> Exception:
     """The error as one that can be sent: input that a person can mend stays what it is."""
     from gossamer.errors import InputError
 

@@ -4,6 +4,7 @@ gossamer compare
 gossamer compare --domain vision --preset fashion-mnist --data-dir FOLDER
 gossamer compare --domain vision --method dense rigl gmp --sparsity 0.8 0.95 --seeds 5 --dry-run
 gossamer compare --json > events.jsonl                       (what happens, for machines)
+gossamer compare --ray-address HOST:6379                     (on a Ray cluster in place of this machine's cores)
 gossamer compare OLD NEW                                     (two folders of results; status 1 where one got worse)
 
 Any field of the one domain's configuration may be given, with as many values as are to be tried.
@@ -25,7 +26,6 @@ from gossamer import changes, domains, grids, live, options, runs
 from gossamer.commands import report
 from gossamer.errors import InputError, Stopped, at_least
 from gossamer.results import Result
-from gossamer.threads import cores
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class Options(report.Options):
     """print what would run and how long it may take, and run nothing"""
     json: bool = False
     """say on standard output what happens, a JSON object a line, in place of bars and table"""
+    ray_address: Annotated[str | None, arg(metavar="ADDRESS")] = None
+    """run on the Ray cluster at HOST:PORT, ray://HOST:PORT, or auto: the one that this machine is part of"""
     fields: Suppress[tuple[str, ...]] = ()
     folders: Suppress[tuple[Path, ...]] = ()
 
@@ -68,16 +70,34 @@ def main(options: Options) -> int | None:
     there = runs.finished(plan, options.results, damaged)
     for problem in damaged:
         console.print(f"left out: {problem}", markup=False, soft_wrap=True)
-    if options.dry_run:
-        Console().print(overview(plan, there))
-        return None
-    if len(there) < len(plan) and not options.json:
-        console.print(overview(plan, there))
+    report.track(options)
+    with runs.pool(options.ray_address) as pool:
+        if options.dry_run:
+            Console().print(overview(plan, there, pool.count))
+            return None
+        if len(there) < len(plan) and not options.json:
+            console.print(overview(plan, there, pool.count))
+        failures, count = run(plan, there, options, console, pool)
+    if count and options.json:
+        found = report.found_in(options.results, options.domain)
+        report.keep(options, found)
+        live.say("report", page=str(options.page), rows=len(found.rows))
+    elif count:
+        report.main(options)
+    if failures:
+        raise InputError(f"{len(failures)} of {len(plan)} runs failed:\n  " + "\n  ".join(failures))
+    return None
+
+
+def run(
+    plan: list[runs.Run], there: dict[runs.Run, Result], options: Options, console: Console, pool: Any
+) -> tuple[list[str], int]:
+    """Run what is not there yet and tell of it; return how runs failed, and the number of results."""
     failures: list[str] = []
     says = (live.Lines if options.json else live.Bars)(console, len(plan), len(there))
     count = len(there)
     try:
-        with says, closing(runs.run_all(plan, options.results, says.line)) as outcomes:
+        with says, closing(runs.run_all(plan, options.results, says.line, pool)) as outcomes:
             for run, outcome in outcomes:
                 says.end(run, outcome)
                 if isinstance(outcome, Exception):
@@ -88,28 +108,20 @@ def main(options: Options) -> int | None:
         raise Stopped(
             f"stopped; {count} of {len(plan)} results are kept in {options.results}: the same command goes on"
         ) from None
-    if count and options.json:
-        rows = report.rows_in(options.results, options.domain)
-        report.write_page(options, rows)
-        live.say("report", page=str(options.page), rows=len(rows))
-    elif count:
-        report.main(options)
-    if failures:
-        raise InputError(f"{len(failures)} of {len(plan)} runs failed:\n  " + "\n  ".join(failures))
-    return None
+    return failures, count
 
 
 def compared(options: Options) -> int:
-    """Print what changed between two folders; 1 where something got worse."""
-    old, new = (report.rows_in(folder, options.domain) for folder in options.folders)
-    found = changes.changes(old, new)
-    if not found:
+    """Print what changed between two folders; 1 where something got worse, or failed. What vanished is named."""
+    old, new = (report.found_in(folder, options.domain) for folder in options.folders)
+    found = changes.changes(old.rows, new.rows, new.failures)
+    if all(change.new is None for change in found):
         raise InputError(f"{options.folders[0]} and {options.folders[1]} hold no run that is the same in both.")
     if options.json:
         print(json.dumps([change.plain() for change in found], indent=1, ensure_ascii=False))
     else:
         Console(width=None if sys.stdout.isatty() else 160).print(changes.table(found))
-    return int(any(change.verdict == "worse" for change in found))
+    return int(any(change.verdict in changes.WORSE for change in found))
 
 
 def planned(options: Options, console: Console) -> list[runs.Run]:
@@ -138,7 +150,7 @@ def planned(options: Options, console: Console) -> list[runs.Run]:
     return plan
 
 
-def overview(plan: list[runs.Run], there: dict[runs.Run, Result]) -> Table:
+def overview(plan: list[runs.Run], there: dict[runs.Run, Result], count: int) -> Table:
     """A row for each domain and method: its runs, those that are finished, and the time reckoned from these.
 
     A method of which none is finished is reckoned to take as long as the domain's others.
@@ -151,10 +163,10 @@ def overview(plan: list[runs.Run], there: dict[runs.Run, Result]) -> Table:
         taken = {run: result.seconds or result.train_seconds for run, result in there.items() if run.domain == domain}
         finished = [taken[run] for run in own if run in taken]
         left = len(own) - len(finished)
-        seconds = left * fmean(finished or taken.values()) / cores() if taken else None
+        seconds = left * fmean(finished or taken.values()) / count if taken else None
         total, unknown = total + (seconds or 0.0), unknown + (left if seconds is None else 0)
         told = "–" if not left else "unknown" if seconds is None else f"{'' if finished else '~ '}{seconds:.0f} s"
         table.add_row(domain, method, str(len(own)), str(len(finished)), told)
     rest = f", {unknown} runs not reckoned" if unknown else ""
-    table.caption = f"{len(there)} of {len(plan)} finished; {total:.0f} s to go on {cores()} cores{rest}"
+    table.caption = f"{len(there)} of {len(plan)} finished; {total:.0f} s to go on {count} cores{rest}"
     return table

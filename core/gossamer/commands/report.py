@@ -9,7 +9,7 @@ from typing import Annotated
 from rich.console import Console
 from tyro.conf import arg
 
-from gossamer import compare, domains, results
+from gossamer import compare, domains, failures, results, trackers
 from gossamer.errors import InputError, one_of
 from gossamer.paths import write_atomically
 
@@ -28,6 +28,10 @@ class Options:
     """the page to write: .html, or the table alone as .md, .csv, .tex, or .json with all digits"""
     format: Annotated[str | None, arg(metavar="FORMAT")] = None
     """print the table as markdown, csv, json (all digits) or latex, and write no page"""
+    tensorboard: Annotated[Path | None, arg(metavar="FOLDER")] = None
+    """write the runs there too, for TensorBoard and its HParams"""
+    mlflow: Annotated[str | None, arg(metavar="URI")] = None
+    """log the runs to MLflow too: http://HOST:PORT, or sqlite:///FILE"""
 
     def __post_init__(self) -> None:
         one_of(FORMATS, format=self.format)
@@ -36,38 +40,62 @@ class Options:
 
 def main(options: Options) -> None:
     """Print the table and write the page; `InputError` where there is no result."""
-    rows = rows_in(options.results, options.domain)
+    found = found_in(options.results, options.domain)
     if options.format:
-        sys.stdout.write(written(rows, FORMATS[options.format]))
+        sys.stdout.write(written(found, FORMATS[options.format]))
         return
-    Console(width=None if sys.stdout.isatty() else 160).print(compare.table(rows))
-    write_page(options, rows)
+    Console(width=None if sys.stdout.isatty() else 160).print(compare.table(found.rows))
+    for failure in found.failures:
+        print(f"failed: {failure}", file=sys.stderr)
+    keep(options, found)
     print(f"wrote {options.page}")
 
 
-def write_page(options: Options, rows: Sequence[compare.Row]) -> None:
-    """Write the page, or the table in the form that the page's suffix names."""
-    write_atomically(options.page, written(rows, options.page.suffix).encode())
+@dataclass(frozen=True)
+class Found:
+    """What a folder of results holds."""
+
+    rows: list[compare.Row]
+    failures: list[failures.Failure]
 
 
-def rows_in(folder: Path, names: Sequence[str] = ()) -> list[compare.Row]:
-    """The rows of all results in a folder, or of these domains alone; a damaged file is named and left out.
+def keep(options: Options, found: Found) -> None:
+    """Write the page, or the table in the form that the page's suffix names, and tell the trackers that are asked."""
+    write_atomically(options.page, written(found, options.page.suffix).encode())
+    track(options, [result for row in found.rows for result in row.results])
+
+
+def track(options: Options, every: Sequence[results.Result] = ()) -> None:
+    """Tell the trackers that are asked of results; of none, `InputError` comes early where one cannot be told."""
+    if options.tensorboard:
+        trackers.tensorboard(every, options.tensorboard)
+    if options.mlflow:
+        trackers.mlflow(every, options.mlflow)
+
+
+def found_in(folder: Path, names: Sequence[str] = ()) -> Found:
+    """All results and failures in a folder, or of these domains alone; what is damaged is named and left out.
 
     Raises `InputError` where there is no result.
     """
     damaged: list[str] = []
     found = [result for name in names or ("*",) for result in results.read(folder, name, damaged)]
+    own = compare.distinct([domains.current(result) for result in found], damaged)
+    failed = failures.read(folder, names, own, damaged)
     for problem in damaged:
         print(f"left out: {problem}", file=sys.stderr)
     if not found:
-        raise InputError(f"there are no results below {folder}; run `gossamer compare` or `gossamer train` first.")
-    return compare.rows([domains.current(result) for result in found])
+        told = "".join(f"\n  failed: {failure}" for failure in failed)
+        raise InputError(
+            f"there are no results below {folder}; run `gossamer compare` or `gossamer train` first.{told}"
+        )
+    return Found(compare.rows(own), failed)
 
 
-def written(rows: Sequence[compare.Row], suffix: str) -> str:
-    """The rows as a file of that suffix holds them."""
+def written(found: Found, suffix: str) -> str:
+    """The table, or the page, as a file of that suffix holds it."""
     if suffix in compare.FORMATS:
-        return compare.FORMATS[suffix](rows)
+        return compare.FORMATS[suffix](found.rows)
     from gossamer.report import html
 
-    return html(rows)
+    return html(found.rows, found.failures)
