@@ -2,6 +2,7 @@
 
 OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 python nlp/benchmarks/indexing.py
 OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 python nlp/benchmarks/indexing.py --memory 8 --phrases 0
+OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 python nlp/benchmarks/indexing.py --memory 8 --neighbours 5
 """
 
 import resource
@@ -26,6 +27,7 @@ class Options:
     words: int = 30
     memory: int = 128
     phrases: float = 0.2
+    neighbours: int = 0
 
 
 def peak() -> float:
@@ -54,6 +56,12 @@ def main(options: Options) -> None:
             f"time), {peak() - before:.0f} MB more than before, {held / len(texts):.0f} bytes each on the disk, "
             f"{postings / len(texts):.0f} of them postings"
         )
+        if options.neighbours:
+            before, start = peak(), time.process_time()
+            with Index.open(folder, write=True) as index:
+                index.use(Lexical(phrases=options.phrases, neighbours=options.neighbours))
+            used = time.process_time() - start
+            print(f"expanded: {1000 * used / len(texts):.2f} ms a document, {peak() - before:.0f} MB more than before")
 
 
 if __name__ == "__main__":

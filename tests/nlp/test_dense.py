@@ -53,7 +53,7 @@ def test_a_score_is_the_share_of_the_words_and_the_cosine_and_is_explained_exact
     index.add(documents())
     words = {hit.id: hit.score for hit in index.search("cat dog", 10, meaning=0)}
     assert words.keys() == {"d0", "d1", "d3"}
-    rare = sum(index._state()._rarity(index.model.query("cat dog")[1])[0][:2])  # no document has the phrase
+    rare = sum(index.state().rarity(index.model.query("cat dog")[1])[:2])  # no document has the phrase
     hits = index.search("cat dog", 10)
     assert {hit.id for hit in hits} == {"d0", "d1", "d2", "d3"}  # a feline, by meaning alone
     for hit in hits:

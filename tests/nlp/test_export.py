@@ -42,7 +42,7 @@ def expected(index: Index, query: str) -> list[float]:
 
 
 def test_a_query_that_counts_has_the_index_s_scores(index: Index, found: Exported):
-    assert len(found.ids) == len(index) == 118
+    assert len(found) == len(list(found.ids)) == len(index) == 118
     for query in QUERIES:
         scores = np.sort((found.query(query) @ found.documents.T).toarray()[0])[::-1][:10]
         assert scores[scores > 0] == pytest.approx(expected(index, query), rel=1e-5)
@@ -90,7 +90,7 @@ def test_ciff_is_read_by_protobuf_and_sums_of_impacts_rank_alike(index: Index, f
     lists, start = messages(content, "PostingsList", header.num_postings_lists, start)
     documents, start = messages(content, "DocRecord", header.num_docs, start)
     assert start == len(content)
-    assert [record.collection_docid for record in documents] == found.ids
+    assert [record.collection_docid for record in documents] == list(found.ids)
     assert sum(record.doclength for record in documents) == header.total_terms_in_collection
     assert header.average_doclength == header.total_terms_in_collection / 118
     names = [own.term for own in lists]

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from gossamer_nlp.index import Index
+from gossamer_nlp.bm25 import rarity
+from gossamer_nlp.index import Index, neighbours
 from gossamer_nlp.index.neighbours import expanded, nearest
+from gossamer_nlp.index.segment import Segment, invert
 from gossamer_nlp.model import Lexical
+from gossamer_nlp.phrases import KEYS
 
 DOCUMENTS = scipy.sparse.csr_array(
     np.array([[1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [0, 0, 0, 1, 1], [0, 0, 0, 0, 0]], np.float32)
@@ -34,6 +37,34 @@ def test_a_document_gets_its_neighbours_terms_in_part():
 def test_few_documents_have_no_neighbours(rows: int):
     few = scipy.sparse.csr_array(DOCUMENTS[:rows])
     assert (expanded(few, RARE, 5, 0.4) != few).nnz == 0
+
+
+def test_segments_are_widened_as_all_documents_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    draw = np.random.default_rng(0)
+    matrix = (draw.random((60, 40)) * (draw.random((60, 40)) < 0.2)).astype(np.float32)
+    matrix[:, 38:] *= 0.1
+    matrix[7] = 0
+    keys = np.arange(40, dtype=np.uint64)
+    keys[38:] = KEYS[:2]  # phrases
+    parts = [(own, Segment("s", 20, invert(scipy.sparse.csr_array(own), keys), {})) for own in np.split(matrix, 3)]
+    monkeypatch.setattr(neighbours, "CHUNK", 7)
+    made = list(neighbours.widened([segment for _, segment in parts], 3, 0.5, tmp_path, lambda: "new"))
+    stored = np.concatenate([dense(segment, keys) for _, segment in parts])
+    words = scipy.sparse.csr_array(stored[:, :38])
+    whole = expanded(words, rarity(np.bincount(words.nonzero()[1], minlength=38), 60), 3, 0.5).toarray()
+    again = np.concatenate([dense(segment, keys) for segment in made])
+    assert again[:, 38:] == pytest.approx(stored[:, 38:], rel=0.01)
+    same = np.isclose(again[:, :38], whole, atol=0.01).all(1)
+    assert same.mean() > 0.95  # of near neighbours that score alike, rounded, another may be taken
+    assert (again > 0).sum() > 2 * (stored > 0).sum()
+    assert list(tmp_path.iterdir()) == []
+
+
+def dense(segment: Segment, keys: np.ndarray) -> np.ndarray:
+    vectors, own = segment.vectors()
+    found = np.zeros((segment.count, len(keys)), np.float32)
+    found[:, np.searchsorted(keys, own)] = vectors.toarray()
+    return found
 
 
 def test_an_index_finds_documents_by_words_of_their_neighbours(tmp_path: Path):

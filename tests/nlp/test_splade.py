@@ -14,6 +14,7 @@ from gossamer_nlp import splade
 from gossamer_nlp.bags import Vocabulary, bags
 from gossamer_nlp.config import Config
 from gossamer_nlp.data import load
+from gossamer_nlp.export.exported import of_index
 from gossamer_nlp.features import Features, features
 from gossamer_nlp.model import Lexical
 from gossamer_nlp.splade import Expansion
@@ -78,6 +79,8 @@ def test_a_document_is_found_by_a_term_that_it_lacks(tmp_path: Path):
         assert (match.term, match.literal) == ("felin", False)
         index.commit()
         assert index.search("felines")[0].score == pytest.approx(hits[0].score)
+        made = of_index(index)
+        assert (made.query("felines") @ made.documents.T).toarray()[0, 0] == pytest.approx(hits[0].score, rel=1e-5)
     with gossamer_nlp.Index.open(tmp_path / "own") as again:  # the network is in the index's file
         assert [hit.id for hit in again.search("felines")] == ["a"]
 

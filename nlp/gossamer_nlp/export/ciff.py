@@ -8,9 +8,11 @@ import gzip
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.sparse
+from numpy.typing import NDArray
 
 from gossamer_nlp.export.exported import Exported
 
@@ -22,39 +24,47 @@ def write(found: Exported, path: Path) -> None:
 
     Queries' terms then count once for each time they stand in the query, and scores are sums of impacts.
     """
-    from gossamer.paths import write_atomically
+    from gossamer.paths import writing_atomically
 
-    content = b"".join(messages(found))
-    write_atomically(path, gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+    with writing_atomically(path) as file:
+        if path.suffix == ".gz":
+            with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
+                packed.writelines(messages(found))
+        else:
+            file.writelines(messages(found))
 
 
 def messages(found: Exported) -> Iterator[bytes]:
     """The file, message by message."""
-    largest = float(found.documents.data.max(initial=0.0)) or 1.0
-    impacts = np.maximum(np.rint(found.documents.data * (LARGEST / largest)), 1).astype(np.int64)
-    documents = scipy.sparse.csr_array(
-        (impacts, found.documents.indices, found.documents.indptr), found.documents.shape
-    )
-    lengths = np.asarray(documents.sum(1)).astype(np.int64).tolist()
-    columns = scipy.sparse.csc_array(documents)
-    columns.sort_indices()
-    held = np.flatnonzero(np.diff(columns.indptr))
-    order = sorted(held.tolist(), key=lambda i: found.terms[i].encode("utf-8", "surrogatepass"))
-    header = [number(1, 1), number(2, len(order)), number(3, len(found.ids)), number(4, len(order))]
-    header += [number(5, len(found.ids)), number(6, sum(lengths))]
+    held, largest = np.zeros(len(found.terms), np.int64), 0.0
+    for part in found.parts():
+        held += np.bincount(part.indices, minlength=len(held))
+        largest = max(largest, float(part.data.max(initial=0.0)))
+    scale = LARGEST / (largest or 1.0)
+    lengths: list[int] = []
+    for part in found.parts():
+        impacts = scipy.sparse.csr_array((impact(part.data, scale), part.indices, part.indptr), part.shape)
+        lengths += np.asarray(impacts.sum(1)).astype(np.int64).tolist()
+    order = sorted(np.flatnonzero(held).tolist(), key=lambda i: found.terms[i].encode("utf-8", "surrogatepass"))
+    header = [number(1, 1), number(2, len(order)), number(3, len(found)), number(4, len(order))]
+    header += [number(5, len(found)), number(6, sum(lengths))]
     header.append(b"\x39" + struct.pack("<d", sum(lengths) / max(len(lengths), 1)))
     header.append(text(8, "Gossamer's impacts: a query's weights and the idf are in the documents'"))
     yield delimited(b"".join(header))
     for column in order:
-        own = slice(columns.indptr[column], columns.indptr[column + 1])
-        gaps = np.diff(columns.indices[own], prepend=0).tolist()
-        values = columns.data[own].tolist()
+        documents, own = found.postings(column)
+        gaps, values = np.diff(documents, prepend=0).tolist(), impact(own, scale).tolist()
         postings = (inner(4, number(1, gap) + number(2, value)) for gap, value in zip(gaps, values, strict=True))
         yield delimited(
             text(1, found.terms[column]) + number(2, len(gaps)) + number(3, sum(values)) + b"".join(postings)
         )
     for i, (name, length) in enumerate(zip(found.ids, lengths, strict=True)):
         yield delimited(number(1, i) + text(2, name) + number(3, length))
+
+
+def impact(values: Any, scale: float) -> NDArray[np.int64]:
+    """Values (n,) as whole numbers, 1 at least."""
+    return np.maximum(np.rint(values * scale), 1).astype(np.int64)
 
 
 def varint(value: int) -> bytes:

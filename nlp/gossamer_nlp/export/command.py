@@ -36,4 +36,4 @@ def main(options: Options) -> None:
     found = of_index(Index.open(place(options.folder)))
     write = {".jsonl": seismic.write, ".sql": pgvector.write}.get(options.to.suffix, ciff.write)
     write(found, options.to)
-    print(f"{len(found.ids):,} documents with {len(found.terms):,} dimensions in {options.to}")
+    print(f"{len(found):,} documents with {len(found.terms):,} dimensions in {options.to}")

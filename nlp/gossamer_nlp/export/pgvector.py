@@ -6,6 +6,7 @@
 The operator <#> is the inner product, negated; a query's dimensions are the numbers of its terms in the table of terms.
 """
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -24,30 +25,33 @@ def write(found: Exported, path: Path, table: str = "documents") -> None:
     pgvector holds vectors of at most 16,000 non-zeros, and its HNSW index of at most 1,000: what has more is refused
     here, or named in a comment.
     """
-    from gossamer.paths import write_atomically
+    from gossamer.paths import writing_atomically
 
-    counts = np.diff(found.documents.indptr)
-    if counts.max(initial=0) > MOST:
-        raise InputError(
-            f"the document {found.ids[int(counts.argmax())]!r} has {counts.max():,} non-zeros; pgvector's sparsevec "
-            f"holds {MOST:,}: split such documents."
-        )
-    size = max(len(found.terms), 1)
-    lines = [
-        f"-- {(counts > INDEXED).sum():,} of {len(counts):,} documents have more than {INDEXED:,} non-zeros, which an "
-        "HNSW index cannot hold",
-        "CREATE EXTENSION IF NOT EXISTS vector;",
-        f"CREATE TABLE {table} (id text PRIMARY KEY, embedding sparsevec({size}) NOT NULL);",
-        f"CREATE TABLE {table}_terms (number integer PRIMARY KEY, term text NOT NULL);",
-        f"COPY {table}_terms (number, term) FROM stdin;",
-        *(f"{i}\t{escaped(term)}" for i, term in enumerate(found.terms, 1)),
-        "\\.",
-        f"COPY {table} (id, embedding) FROM stdin;",
-        *(f"{escaped(name)}\t{sparsevec(*found.row(i), size)}" for i, name in enumerate(found.ids)),
-        "\\.",
-        "",
-    ]
-    write_atomically(path, "\n".join(lines).encode("utf-8", "replace"))
+    wide, size = 0, max(len(found.terms), 1)
+    for name, columns, _ in found.rows():
+        wide += len(columns) > INDEXED
+        if len(columns) > MOST:
+            raise InputError(
+                f"the document {name!r} has {len(columns):,} non-zeros; pgvector's sparsevec holds {MOST:,}: split "
+                "such documents."
+            )
+    lines = itertools.chain(
+        [
+            f"-- {wide:,} of {len(found):,} documents have more than {INDEXED:,} non-zeros, which an HNSW index cannot "
+            "hold",
+            "CREATE EXTENSION IF NOT EXISTS vector;",
+            f"CREATE TABLE {table} (id text PRIMARY KEY, embedding sparsevec({size}) NOT NULL);",
+            f"CREATE TABLE {table}_terms (number integer PRIMARY KEY, term text NOT NULL);",
+            f"COPY {table}_terms (number, term) FROM stdin;",
+        ],
+        (f"{i}\t{escaped(term)}" for i, term in enumerate(found.terms, 1)),
+        ["\\.", f"COPY {table} (id, embedding) FROM stdin;"],
+        (f"{escaped(name)}\t{sparsevec(columns, values, size)}" for name, columns, values in found.rows()),
+        ["\\."],
+    )
+    with writing_atomically(path) as file:
+        for line in lines:
+            file.write(f"{line}\n".encode("utf-8", "replace"))
 
 
 def sparsevec(columns: NDArray[np.int64], values: NDArray[np.float32], size: int) -> str:

@@ -1,5 +1,6 @@
 """Documents in Qdrant: points with a sparse vector, by `qdrant-client`, on a server or in this process."""
 
+import itertools
 from typing import TYPE_CHECKING
 
 import scipy.sparse
@@ -19,12 +20,12 @@ def upload(found: Exported, client: "QdrantClient", collection: str) -> None:
     from qdrant_client.models import PointStruct, SparseVector, SparseVectorParams
 
     client.create_collection(collection, vectors_config={}, sparse_vectors_config={NAME: SparseVectorParams()})
-    for start in range(0, len(found.ids), BATCH):
+    rows = enumerate(found.rows())
+    while batch := list(itertools.islice(rows, BATCH)):
         points = []
-        for i in range(start, min(start + BATCH, len(found.ids))):
-            columns, values = found.row(i)
+        for i, (name, columns, values) in batch:
             own = SparseVector(indices=columns.tolist(), values=values.tolist())
-            points.append(PointStruct(id=i, vector={NAME: own}, payload={"id": found.ids[i]}))
+            points.append(PointStruct(id=i, vector={NAME: own}, payload={"id": name}))
         client.upsert(collection, points)
 
 

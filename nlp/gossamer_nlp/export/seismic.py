@@ -11,12 +11,11 @@ def write(found: Exported, path: Path) -> None:
 
     A query is {term: how often it stands there}, as `Exported.query` counts.
     """
-    from gossamer.paths import write_atomically
+    from gossamer.paths import writing_atomically
 
-    lines = []
-    for i, name in enumerate(found.ids):
-        columns, values = found.row(i)
-        if len(columns):
-            vector = {found.terms[c]: round(v, 6) for c, v in zip(columns.tolist(), values.tolist(), strict=True)}
-            lines.append(json.dumps({"id": name, "content": "", "vector": vector}, ensure_ascii=False) + "\n")
-    write_atomically(path, "".join(lines).encode("utf-8", "replace"))
+    with writing_atomically(path) as file:
+        for name, columns, values in found.rows():
+            if len(columns):
+                vector = {found.terms[c]: round(v, 6) for c, v in zip(columns.tolist(), values.tolist(), strict=True)}
+                line = json.dumps({"id": name, "content": "", "vector": vector}, ensure_ascii=False) + "\n"
+                file.write(line.encode("utf-8", "replace"))

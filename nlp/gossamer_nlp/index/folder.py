@@ -1,6 +1,7 @@
 """The files of an index: segments and what is deleted of them, mapped, written and removed."""
 
 import contextlib
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ import numpy as np
 from gossamer_nlp import arrays
 from gossamer_nlp.index.manifest import Manifest, said
 from gossamer_nlp.index.segment import Segment
+
+TEMPORARY = "temporary-"  # how the names of folders begin that are gone when their work is done
 
 
 def last(folder: Path) -> int:
@@ -54,3 +57,5 @@ def clean(folder: Path, manifest: Manifest) -> None:
         for path in (folder / kind).iterdir():
             if path.name not in kept:
                 path.unlink(missing_ok=True)
+    for path in folder.glob(f"{TEMPORARY}*"):
+        shutil.rmtree(path, ignore_errors=True)

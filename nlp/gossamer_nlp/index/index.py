@@ -191,7 +191,7 @@ class Index(Reader):
             self._merging.join()
         with self._mutex:
             made, lengths, documents = [], np.zeros(len(model.fields)), 0
-            for ids, fields, vectors in self._state().documents(MOST_PENDING):
+            for ids, fields, vectors in self.state().documents(MOST_PENDING):
                 if dense and encoder is not None:
                     vectors = dense.vectors(texts(model, fields), cached=True)
                 part = Pending(model)
@@ -200,7 +200,7 @@ class Index(Reader):
                 made.append(files.saved(self.folder, segment))
                 lengths, documents = lengths + part.lengths(), documents + len(ids)
             if made and model.neighbours:
-                plain, wide = made, neighbours.widened(made, model.neighbours, model.borrowed, self._name)
+                plain, wide = made, neighbours.widened(made, model.neighbours, model.borrowed, self.folder, self._name)
                 made = [files.saved(self.folder, segment) for segment in wide]
                 files.remove(*(self.folder / "segments" / f"{own.name}.segment" for own in plain))
             name = f"model-{self.manifest.generation + 1}.gossamer"

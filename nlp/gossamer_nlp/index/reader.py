@@ -51,7 +51,7 @@ class Reader:
 
     def documents(self, batch: int = BATCH) -> Iterator[tuple[list[str], Sequence[Mapping[str, Any]]]]:
         """Ids and stored fields of all documents, some at a time."""
-        return ((ids, fields) for ids, fields, _ in self._state().documents(batch))
+        return ((ids, fields) for ids, fields, _ in self.state().documents(batch))
 
     def search(self, query: str, k: int = 10, *, slack: float = 1.0, meaning: float = WEIGHT) -> list[Hit]:
         """The k documents with the best scores above 0, best first; fewer where fewer have a term of the query.
@@ -64,12 +64,12 @@ class Reader:
         at_least(1, k=k)
         within(0.0, 1.0, slack=slack)
         at_least(0.0, meaning=meaning)
-        state = self._state()
+        state = self.state()
         return state.search(state.asked(query, meaning), k, slack)
 
     def explain(self, query: str, name: str, *, meaning: float = WEIGHT) -> list[Match]:
         """What each term of a query, and its meaning, adds to a document's score, most first; the sum is the score."""
-        state = self._state()
+        state = self.state()
         found = state.explain(state.asked(query, meaning), name)
         if found is None:
             raise InputError(f"there is no document {name!r} in {self.folder}.")
@@ -77,7 +77,7 @@ class Reader:
 
     def vectors(self) -> tuple[list[str], scipy.sparse.csr_array, NDArray[np.uint64], NDArray[np.float64]]:
         """All documents' ids, vectors (N, D) as they are stored, the dimensions' keys, and the idf of each (D,)."""
-        return self._state().vectors()
+        return self.state().vectors()
 
     def refresh(self) -> None:
         """See what has been written since the index was opened, by whatever process."""
@@ -126,7 +126,7 @@ class Reader:
                 vectors = content.reshape(len(added), -1)[rows]
             self._pending.add(list(latest), [added[row] for row in rows], vectors)
 
-    def _state(self) -> State:
+    def state(self) -> State:
         """The documents of this moment, what is pending as the last segment."""
         with self._mutex:
             segments = list(self._segments)

@@ -163,6 +163,16 @@ class Segment:
         by_dimension = scipy.sparse.csc_array((p["impacts"] * worth, documents, p["pointers"]), shape=shape)
         return scipy.sparse.csr_array(by_dimension), np.array(p["keys"])
 
+    def postings_of(self, key: np.uint64) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The documents that have a dimension, ascending, deleted ones among them, and their values."""
+        (place,), p = self.places(np.array([key])).tolist(), self.postings
+        if place < 0:
+            return NONE, np.zeros(0, np.float32)
+        entries, own = (slice(*p[name][place : place + 2]) for name in ("entry_pointers", "pointers"))
+        blocks = np.repeat(p["entry_blocks"][entries].astype(np.int64), p["entry_counts"][entries].astype(np.int64) + 1)
+        values = np.ldexp(p["impacts"][own].astype(np.float32), int(p["exponents"][place]))
+        return blocks * BLOCK + p["offsets"][own], values
+
     def id(self, document: int) -> str:
         """A document's id."""
         start, end = self.stored["id_pointers"][document : document + 2]

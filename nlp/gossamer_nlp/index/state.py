@@ -123,7 +123,11 @@ class State:
             return [], scipy.sparse.csr_array((0, 0), dtype=np.float32), np.zeros(0, np.uint64), np.zeros(0)
         vectors, keys, kept = merging.together(self.segments)
         ids = [segment.id(i) for segment, own in zip(self.segments, kept, strict=True) for i in own.tolist()]
-        return ids, vectors, keys, self._rarity(keys)[0]
+        return ids, vectors, keys, self.rarity(keys)
+
+    def rarity(self, keys: NDArray[np.uint64]) -> NDArray[np.float64]:
+        """The idf of dimensions by the documents of this moment (D,)."""
+        return self._rarity(keys)[0]
 
     def _rarity(self, keys: NDArray[np.uint64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """The idf of dimensions by the documents of this moment, and how many documents have each."""
