@@ -59,7 +59,8 @@ class Config:
     bonus: float = 0.003
     """what the bonus adds to the reward of a step, in the mean of many; falls linearly to 0 over the run"""
     frontier: float = 0.0
-    """share of episodes that begin where few have been, restored in the simulator (Go-Explore; a privilege)"""
+    """share of episodes that begin where few have been, restored in the simulator, without a bonus (Go-Explore; a
+    privilege)"""
     self_imitation: bool = False
     """whether the agent learns again from what went better than it expects (Oh et al. 2018)"""
     learning_rate: float = 1e-3

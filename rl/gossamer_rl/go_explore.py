@@ -36,7 +36,8 @@ class GoExplore:
 
     A situation is what `situations` counts: it knows neither colours nor places, and so is the same in all layouts. A
     copy that comes from one situation into another is remembered there. Of the episodes that begin, `share` are begun
-    in a remembered state, its situation drawn by 1 / √(N + 1), N the arrivals there.
+    in a remembered state, its situation drawn by 1 / √(N + 1), N the arrivals there, with all of an episode's time. The
+    return is what explores there: `Experience` pays them no bonus, which would outweigh the task's reward.
     """
 
     def __init__(self, environment: Environment, share: float, generator: torch.Generator) -> None:

@@ -62,6 +62,16 @@ def test_what_a_returned_episode_gives_is_not_counted_as_solved():
     assert experience.progress.episodes == 4 and len(experience.progress.recent) == 2
 
 
+def test_a_returned_episode_is_paid_by_its_task_alone():
+    config = Config(data="MiniGrid-DoorKey-5x5-v0", copies=4, frontier=0.5)
+    experience = Experience(config, torch.Generator().manual_seed(0))
+    assert experience.frontier is not None and isinstance(experience.environment, GridworldCopies)
+    experience.environment.worlds.state.steps[:] = 0
+    experience.frontier.returned[:] = [True, False, True, False]
+    step, rewards = experience.step(torch.zeros(4, dtype=torch.int64))  # all turn, and see something new
+    assert not step.rewards.any() and (rewards > 0).tolist() == [False, True, False, True]
+
+
 def test_only_what_can_be_restored_is_returned_to():
     with pytest.raises(InputError, match="frontier needs an environment that can be restored"):
         GoExplore(make("CartPole-v1", 1), 0.5, torch.Generator())

@@ -2,8 +2,10 @@
 
 python rl/studies/gridworlds/measure.py --to /tmp/gridworlds --seeds 1 2
 python rl/studies/gridworlds/measure.py --to /tmp/gridworlds --agents static-random set --tasks DoorKey-8x8
+python rl/studies/gridworlds/measure.py --to /tmp/hard --agents frontier --tasks BlockedUnlockPickup --table hard.md
 
-What is already measured below the folder is not measured again; `table.md` beside this file is written anew from all:
+What is already measured below the folder is not measured again, and a run that was stopped goes on; the table beside this
+file is written anew from all:
 the interquartile means of each task's agents and of those over all tasks, performance profiles, and every run.
 """
 
@@ -38,6 +40,7 @@ AGENTS: dict[str, dict[str, Any]] = {
     **{name: {"method": name, "sparse_critic": False} for name in ("static-random", "set", "rigl")},
     "gmp": {"method": "gmp", "sparse_critic": False, "solved": 1.0, "steps": 400_000},
     "small-dense": {"method": "small-dense"},
+    "frontier": {"frontier": 0.5, "memory": False},
 }
 LEVELS = (0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 COLUMNS = ("task", "agent", "seed", "steps to solve", "seconds", "held-out success", "steps trained", "curve")
@@ -56,6 +59,8 @@ class Options:
     """which of AGENTS"""
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
     """a run each"""
+    table: str = "table.md"
+    """name of the table"""
 
 
 def kind(result: Result) -> str:
@@ -64,6 +69,8 @@ def kind(result: Result) -> str:
     words = [config["method"], "memory" if config["memory"] else "no memory"]
     if config["method"] in ("rigl", "gmp", "set", "static-random"):
         words += [f"{config['sparsity']:.0%}", "critic sparse too" if config["sparse_critic"] else "critic dense"]
+    if config["frontier"]:
+        words.append(f"returns to a frontier {config['frontier']:.0%} (restores the simulator)")
     for name in ("bonus", "copies", "epochs", "minibatch", "width", "steps", "exploration"):
         if config[name] != getattr(PRESETS["minigrid"], name):
             words.append(f"{name} {config[name]:,}" if name != "exploration" else config[name])
@@ -153,8 +160,11 @@ def main(options: Options) -> None:
                 config = replace(PRESETS["minigrid"], data=f"MiniGrid-{task}-v0", seed=seed, **AGENTS[name])
                 run = Run("rl", config)
                 if not run.path(options.to).exists():
-                    execute(run, print, threads=1).save(options.to, run.name)
-    write(read(options.to, "rl"), Path(__file__).parent / "table.md")
+                    checkpoint = options.to / f"{run.name}.pt"
+                    stoppable = replace(run, config=replace(config, checkpoint=checkpoint))
+                    execute(stoppable, print, threads=1).save(options.to, run.name)
+                    checkpoint.unlink()
+    write(read(options.to, "rl"), Path(__file__).parent / options.table)
 
 
 if __name__ == "__main__":
