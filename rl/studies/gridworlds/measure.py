@@ -4,9 +4,9 @@ python rl/studies/gridworlds/measure.py --to /tmp/gridworlds --seeds 1 2
 python rl/studies/gridworlds/measure.py --to /tmp/gridworlds --agents static-random set --tasks DoorKey-8x8
 python rl/studies/gridworlds/measure.py --to /tmp/hard --agents frontier --tasks BlockedUnlockPickup --table hard.md
 
-What is already measured below the folder is not measured again, and a run that was stopped goes on; the table beside this
-file is written anew from all:
-the interquartile means of each task's agents and of those over all tasks, performance profiles, and every run.
+What is already measured below the folder is not measured again, and a run that was stopped goes on; the table beside
+this file is written anew from all: the interquartile means of each task's agents and of those over all tasks,
+performance profiles, and every run.
 """
 
 from collections import defaultdict
