@@ -75,14 +75,14 @@ class Lexical:
             raise InputError(f"a document has {len(document)} fields; the model has {', '.join(self.fields)}.")
         return tuple(document)
 
-    def count(self, documents: Sequence[Document], grow: bool = True) -> Bags:
-        """Documents as bags of terms, read by the network where there is one; new terms get the next columns."""
+    def count(self, documents: Sequence[Document], grow: bool = True, read: bool = True) -> Bags:
+        """Documents as bags of terms, `read` by the network where there is one; new terms get the next columns."""
         texts = [self.texts(document) for document in documents]
         counted = bags(texts, self.analyzer, self.vocabulary, len(self.fields), grow, self.phrases > 0)
-        if self.network is None:
+        if self.network is None or not read:
             return counted
-        read = self.network.read(texts, counted, self.analyzer, self.vocabulary)
-        return replace(counted, context=self.network.context(read, len(self.vocabulary)))
+        inputs = self.network.read(texts, counted, self.analyzer, self.vocabulary)
+        return replace(counted, context=self.network.context(inputs, len(self.vocabulary)))
 
     def weigh(self, counted: Bags, mean_lengths: NDArray[np.float64] | None = None) -> scipy.sparse.csr_array:
         """The vectors of bags of terms, by the mean length of each field, or theirs.
@@ -157,7 +157,7 @@ class Lexical:
 
     def fit(self, documents: Sequence[Document], y: object = None) -> "Lexical":
         """Take idf and mean lengths from documents, as `transform` and `encode_query` use them."""
-        return self.take(self.count(documents))
+        return self.take(self.count(documents, read=False))
 
     def take(self, counted: Bags) -> "Lexical":
         """`fit`, from documents that are counted already."""

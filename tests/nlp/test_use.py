@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pypdf
 import pytest
 from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
@@ -15,9 +16,12 @@ import gossamer as gs
 from gossamer_nlp import search, serve
 from gossamer_nlp.index import Index, Options, main
 from gossamer_nlp.index.command import HIDDEN
+from gossamer_nlp.model import Lexical
 from gossamer_nlp.readers import read_folder
 from gossamer_nlp.snippets import snippet
 from gossamer_nlp.text import Analyzer
+
+ONE = np.ones(1, np.float32)
 
 
 @pytest.fixture
@@ -111,6 +115,11 @@ def test_a_folder_of_many_documents_teaches_what_counts(tmp_path: Path, capsys: 
     assert index.search(f"{words[17]} {words[3]}", 1)[0].fields["title"] == f"The {words[17]} and {words[3]}"
     main(Options(folder))
     assert "epoch" not in capsys.readouterr().err
+    given = Lexical(terms=("baro",), document_weights=ONE, query_weights=ONE, about={"collection": "words"})
+    given.save(tmp_path / "m.gossamer")
+    main(Options(folder, model=tmp_path / "m.gossamer"))
+    main(Options(folder))
+    assert Index.open(folder / HIDDEN).model.terms == ("baro",)  # and nothing is learned in its place
 
 
 def test_a_folder_is_found_by_meaning_where_an_encoder_is_installed(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -161,7 +161,9 @@ def ids(name: str, last: int) -> list[str]:
 
 
 def worth_learning(index: "Index") -> bool:
-    """Whether there are enough documents, and twice as many as the model has learned from."""
+    """Whether there are enough documents, and twice as many as the model has learned from; a given model stays."""
+    if "collection" in index.model.about and "documents" not in index.model.about:
+        return False
     return len(index) >= max(ENOUGH, 2 * int(index.model.about.get("documents", 0)))
 
 
