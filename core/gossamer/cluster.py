@@ -107,6 +107,7 @@ class Tasks:
 
 def connected(address: str) -> ModuleType:
     """Ray, connected to the cluster at that address."""
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")  # Ray would ask 20 times where something else answers
     try:
         import ray
         import ray.exceptions

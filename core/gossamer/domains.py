@@ -25,7 +25,8 @@ class Domain(Protocol):
     fields that say where files lie or how many cores work: no part of what a run is. A folder of one's own data is no
     place: the name of the folder says which data were used.
 
-    A domain may also have `pictures(results)`: what it can draw of the results of one data set, for the page of
+    A domain may also have `UNREAD`, the fields that a method does not read, by methods: a grid has such a method once
+    for all their values; and `pictures(results)`: what it can draw of the results of one data set, for the page of
     `gossamer report`: a PNG, an SVG, a GIF or a WAV, or several that belong together, by its caption. A result's
     `extra["curve"]`, a list of values or of points whose first number is x and last the value, is drawn as its learning
     curve. A line of the log that counts (`epoch 3/20`, `fold 2 of 5`) says how far the run is.

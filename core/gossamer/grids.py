@@ -1,6 +1,6 @@
 """Grids of runs: every combination of several values for some fields of a configuration."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -9,8 +9,11 @@ from gossamer.errors import InputError
 from gossamer.options import parse
 
 
-def cells(config: Any, words: Sequence[str]) -> list[Any]:
+def cells(config: Any, words: Sequence[str], unread: Mapping[str, Sequence[str]] = {}) -> list[Any]:
     """The configurations that `--field value value …` for several fields give, each combination once, in order.
+
+    Fields that a method does not read (`unread`, by methods) stay as they are in `config`: at five sparsities a dense
+    network is trained once.
 
     Raises `InputError` for a field or a value that there is not, and for a combination that a run refuses.
     """
@@ -28,7 +31,12 @@ def cells(config: Any, words: Sequence[str]) -> list[Any]:
         parse(type(config), [word for part in combination for word in part], default=config)
         for combination in product(*choices)
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(as_read(cell, config, unread.get(cell.method, ())) for cell in found))
+
+
+def as_read(cell: Any, config: Any, fields: Sequence[str]) -> Any:
+    """The cell with these fields as `config` has them."""
+    return replace(cell, **{name: getattr(config, name) for name in fields})
 
 
 def seeded(configs: Sequence[Any], seeds: int) -> list[Any]:

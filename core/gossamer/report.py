@@ -27,7 +27,7 @@ def html(rows: Sequence[Row], failures: Sequence[Failure] = ()) -> str:
     Nothing in it is fetched from a network, and what results say is text, never code.
     """
     groups = groupby(rows, key=lambda row: (row.first.domain, row.first.data))
-    shown = [column for column in columns(rows) if column.heading not in ("domain", "data")]
+    shown = [column for column in columns(rows) if column.heading not in ("domain", "data", "metric")]
     sections = [section(domain, data, list(group), shown) for (domain, data), group in groups]
     told = {
         "caption": CAPTION,
@@ -125,18 +125,21 @@ def drawn(row: Row, shown: Sequence[Column]) -> dict[str, Any]:
 
 
 def sentence(rows: Sequence[Row]) -> str:
-    """What sparsity cost and gained: the best sparse method beside the reference; empty where there are not both."""
-    sparse = [row for row in rows if row.first.kind == "sparse" and row.score is not None]
-    if not sparse:
+    """What sparsity cost and gained: the best sparse row beside the best reference; empty where there are not both."""
+    sign = 1 if rows[0].first.higher_is_better else -1
+    sparse = [row for row in rows if row.first.kind == "sparse"]
+    best = max(sparse, key=lambda row: (sign * row.value, -(row.mean("nonzeros") or 0.0)), default=None)
+    twins = [row for row in rows if best and best.first.reference in (row.first.method, row.first.config.get("method"))]
+    twin = max(twins, key=lambda row: sign * row.value, default=None)
+    if best is None or twin is None or twin is best:
         return ""
-    best = max(sparse, key=lambda row: (row.score or 0.0, -(row.mean("nonzeros") or 0.0)))
-    twins = [twin for twin in best.references if twin]
-    told = f"{name_of(best)} reaches {number(best.value, '.4g')} {best.first.metric}, {best.first.reference} "
-    told += f"{number(best.reference, '.4g')}{'' if best.p is None else f' (p = {best.p:.2g})'}"
+    own = best.p is not None and set(map(id, best.references)) <= set(map(id, twin.results))
+    told = f"{name_of(best)} reaches {number(best.value, '.4g')} {best.first.metric}, {twin.first.method} "
+    told += f"{number(twin.value, '.4g')}{f' (p = {best.p:.2g})' if own else ''}"
     gains = []
     for name, what in (("nonzeros", "non-zero weights"), ("bytes", "bytes"), ("latency_ms", "latency")):
-        own, others = best.mean(name), [value for twin in twins if (value := getattr(twin, name))]
-        share = own / fmean(others) if own and others else 1.0
+        mine, other = best.mean(name), twin.mean(name)
+        share = mine / other if mine and other else 1.0
         if abs(share - 1) > 0.02:
             gains.append(f"{share:.2g} times the {what}" if share > 1 else f"{share:.2g} of the {what}")
     return told + (f"; it takes {', '.join(gains)}." if gains else ".")

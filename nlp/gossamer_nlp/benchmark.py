@@ -14,6 +14,7 @@ __all__ = ["COMMANDS", "HIGHER_IS_BETTER", "METRIC", "PRESETS", "grid", "picture
 
 HIGHER_IS_BETTER = True
 SEEDS = (1, 2, 3)
+UNREAD = dict.fromkeys(("dense", "bm25", "encoder"), ("sparsity",))
 COMMANDS = {
     "index": "index a folder of your own files, learning from them what counts",
     "search": "search an index, and see why each document matched",

@@ -10,6 +10,7 @@ from gossamer_rl.config import Config
 METRIC = "return"
 HIGHER_IS_BETTER = True
 SEEDS = (1, 2, 3)
+UNREAD = dict.fromkeys(("dense", "no-bonus", "random"), ("sparsity", "sparse_critic"))
 COMPARED = ("dense", "no-bonus", "static-random", "rigl", "small-dense", "random")
 COMMANDS = {
     "evaluate": "score a trained policy on layouts that no training saw",

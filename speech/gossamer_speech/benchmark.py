@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gossamer_speech.config import METHODS, PRESETS, Config
+from gossamer_speech.config import MASKED, METHODS, PRESETS, Config
 
 if TYPE_CHECKING:
     from gossamer import Result
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 METRIC = "word accuracy (%)"
 HIGHER_IS_BETTER = True
 SEEDS = (1, 2, 3)
+UNREAD = dict.fromkeys((m for m in METHODS if m not in (*MASKED, "small-dense", "temporal")), ("sparsity",))
 COMMANDS = {
     "recognise": "say which words files or a stream hold, by a model that train kept",
     "export": "write a recogniser as an ONNX file, or as an engine's",

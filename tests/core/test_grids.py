@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from gossamer import InputError, domains, grids
@@ -21,6 +23,18 @@ def test_what_is_no_cell_is_refused_by_name(toy):
     ):
         with pytest.raises(InputError, match=says):
             grids.cells(domains.preset("toy"), words)
+
+
+def test_a_method_is_there_once_for_the_values_that_it_does_not_read():
+    config = domains.preset("vision")
+    words = ["--method", "dense", "gmp", "--sparsity", "0.5", "0.8", "--pattern", "unstructured", "block-4x1"]
+    found = grids.cells(config, words, domains.load("vision").UNREAD)
+    assert [cell.method for cell in found] == ["dense", *["gmp"] * 4]
+    assert found[0] == dataclasses.replace(config, method="dense")  # the run that `gossamer compare` has already
+    for name in domains.names():
+        preset = domains.preset(name)
+        for method, fields in domains.load(name).UNREAD.items():
+            assert all(hasattr(dataclasses.replace(preset, method=method), field) for field in fields)
 
 
 def test_a_grid_is_shown_before_it_runs(toy, capsys):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 METRIC = "top-1 accuracy"
 HIGHER_IS_BETTER = True
 SEEDS = (1, 2, 3)
+UNREAD = {"dense": ("sparsity", "pattern", "distribution")}
 COMMANDS = {
     "predict": "say what pictures show, or export the network for other runtimes",
     "evaluate": "accuracy of each class, under corruptions, and calibration",

@@ -145,7 +145,8 @@ def planned(options: Options, console: Console) -> list[runs.Run]:
             if not hasattr(config, "data_dir"):
                 raise InputError(f"--data-dir is {options.data_dir}, but {name} reads no folder; leave it out.")
             config = replace(config, data_dir=options.data_dir)
-        found = grids.cells(config, options.fields) if options.fields else benchmark.grid(config)
+        unread = getattr(benchmark, "UNREAD", {})
+        found = grids.cells(config, options.fields, unread) if options.fields else benchmark.grid(config)
         plan += [runs.Run(name, run) for run in (grids.seeded(found, options.seeds) if options.seeds else found)]
     return plan
 

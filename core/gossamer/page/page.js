@@ -42,9 +42,9 @@ function placeLabels(chart, option) {
   for (const { dot, x, y } of dots.filter(({ dot }) => dot.text).sort((a, b) => (a.dot.rank ?? 9) - (b.dot.rank ?? 9))) {
     const width = ruler.measureText(dot.text).width + 4, half = width / 2;
     const places = { right: [x + 7.5, y - 8, x + 7.5 + width, y + 8], left: [x - 7.5 - width, y - 8, x - 7.5, y + 8], top: [x - half, y - 24, x + half, y - 7.5], bottom: [x - half, y + 7.5, x + half, y + 24] };
-    const position = Object.keys(places).find(name => free(places[name]));
+    const position = (dot.places ?? Object.keys(places)).find(name => free(places[name]));
     if (position) taken.push(places[position]);
-    dot.label = { show: Boolean(position), position, distance: 4, formatter: dot.text, color: style("text"), fontSize: 12, textBorderColor: style("raised"), textBorderWidth: 3 };
+    dot.label = { show: Boolean(position), position, distance: 4, formatter: dot.text, color: style("text"), fontSize: 12, backgroundColor: style("raised"), padding: [0, 2] };
   }
   chart.setOption({ series: option.series.map(({ type, data }) => type === "scatter" ? { data } : {}) });
 }
@@ -89,7 +89,7 @@ function pareto(section, size) {
   const bars = rows.filter(row => row.interval).flatMap(row => [[row[size], row.interval[0]], [row[size], row.interval[1]], [null, null]]);
   return base({
     xAxis: axis({ type: "log", name: sizes[size], axisLabel: { color: style("soft"), hideOverlap: true, formatter: compact } }),
-    yAxis: axis({ type: "value", scale: true, name: section.metric, nameGap: 44 }),
+    yAxis: axis({ type: "value", scale: true, boundaryGap: ["5%", "5%"], name: section.metric, nameGap: 44 }),
     series: [
       { type: "line", data: steps, symbol: "none", silent: true, lineStyle: { color: style("soft"), type: "dashed", width: 1.5 } },
       { type: "line", data: bars, symbol: "none", silent: true, connectNulls: false, lineStyle: { color: style("other"), width: 1, opacity: .7 } },
@@ -108,7 +108,7 @@ function seeds(section, rows) {
       { type: "line", data: bars, symbol: "none", silent: true, lineStyle: { color: style("text"), width: 1.5 } },
       { type: "scatter", silent: true, symbolSize: 5, itemStyle: { color: style("soft"), opacity: .7 }, data: rows.flatMap(row => row.values.map(v => [v, at(row)])) },
       { type: "scatter", symbol: "diamond", symbolSize: 11, data: rows.map(row => ({ value: [row.value, at(row)], tip: tip(row), itemStyle: { color: style(row.kind) } })),
-        markLine: reference && { symbol: "none", silent: true, label: { show: false }, data: [{ xAxis: reference.value }], lineStyle: { color: style("dense") } } }] });
+        markLine: reference && { precision: 9, symbol: "none", silent: true, label: { show: false }, data: [{ xAxis: reference.value }], lineStyle: { color: style("dense") } } }] });
 }
 
 function curves(section, rows) {
@@ -118,7 +118,7 @@ function curves(section, rows) {
     tooltip: { ...base({}).tooltip, trigger: "item" },
     grid: { left: 62, right: 130, top: 16, bottom: 46 },
     series: rows.map(row => ({ name: row.name, type: "line", showSymbol: false, triggerLineEvent: true, data: row.curve, lineStyle: { width: 1.5, color: style(row.kind) }, itemStyle: { color: style(row.kind) },
-      emphasis: { focus: "series" } })).concat(rows.map(row => ({ type: "scatter", symbolSize: 5, itemStyle: { color: style(row.kind) }, data: [{ value: row.curve.at(-1), text: row.name, tip: tip(row) }] }))) });
+      emphasis: { focus: "series" } })).concat(rows.map(row => ({ type: "scatter", symbolSize: 5, itemStyle: { color: style(row.kind) }, data: [{ value: row.curve.at(-1), text: row.name, places: ["right"], tip: tip(row) }] }))) });
 }
 
 function across(sections, plain) {
@@ -129,7 +129,7 @@ function across(sections, plain) {
     value: [1 / Math.max(1 - row.sparsity, 1e-6), row.score], text: row.method, rank: -row.score,
     itemStyle: plain ? { color: style(row.kind) } : undefined, tip: `${section.domain}, ${section.data}\n${tip(row)}` }));
   const names = [...new Set(sections.map(section => section.domain))];
-  const line = { symbol: "none", silent: true, label: { show: false }, data: [{ yAxis: 1 }], lineStyle: { color: style("soft") } };
+  const line = { z: 1, symbol: "none", silent: true, label: { show: false }, data: [{ yAxis: 1 }], lineStyle: { color: style("soft") } };
   return base({
     grid: { left: 56, right: 24, top: plain ? 12 : 40, bottom: 46 },
     legend: plain ? undefined : { top: 0, itemWidth: 12, itemHeight: 12, textStyle: { color: style("text"), fontSize: 13 } },
@@ -199,7 +199,7 @@ function choices(section, place, redraw) {
 
 const shownOrHeard = (source, caption) => source.startsWith("data:audio")
   ? element("audio", { src: source, controls: "", preload: "none", "aria-label": caption })
-  : element("img", { src: source, alt: caption, loading: "lazy" });
+  : element("img", { src: source, alt: caption, loading: "lazy", onload: ({ target }) => target.parentNode.classList.toggle("wide", target.naturalWidth > 4 * target.naturalHeight) });
 
 function draw(section, place) {
   const home = element("section", { id: section.id, "aria-labelledby": section.id + "-heading" },
