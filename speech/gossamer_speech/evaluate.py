@@ -16,6 +16,7 @@ from gossamer_speech.reading import Examples
 from gossamer_speech.recogniser import Features, Recogniser, Shape
 
 PATCHES = 50_000  # of the training words, that a dictionary is learned from
+FEW = (1, 5, 10, 25, 100)  # labelled words a class, of training sizes that are compared
 Log = Callable[[str], None]
 
 
@@ -164,7 +165,7 @@ def fold(config: Config, heard: Heard, test: np.ndarray, log: Log = lambda line:
     extra: dict[str, float] = {}
     if examples.features.shape[1]:
         tests = Examples(found, labels, words.speakers[test])
-        for n in (1, 5, 10):
+        for n in FEW:
             extra[f"accuracy_after_{n}"] = reading.few(
                 examples, tests, len(words.names), n, penalty or 0.01, config.seed
             )
