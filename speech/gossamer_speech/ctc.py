@@ -1,0 +1,173 @@
+"""Sentences read letter by letter: a sparse convolutional network over codes, trained by CTC (Graves et al. 2006)."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import gossamer as gs
+from gossamer.dynamic import last_move
+from gossamer_speech import noise
+from gossamer_speech.config import Config
+from gossamer_speech.data import Words
+from gossamer_speech.recogniser import Features, Shape
+from gossamer_speech.sentences import LONGEST, Sentence, joined, spelt
+
+CHANNELS, DEPTH, REACH = 96, 3, 9  # of the network: channels, layers over time, places that each sees
+BEAM, CUT = 16, 1e-3  # hypotheses that are kept; the least probability of a letter that extends them
+BATCH = 16  # sentences in a gradient
+Log = Callable[[str], None]
+
+
+class Residual(nn.Sequential):
+    """x plus the layers of x."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The sum."""
+        return input + super().forward(input)
+
+
+def network(inputs: int, symbols: int) -> nn.Sequential:
+    """Codes over time (n, inputs, times) to scores of symbols (n, symbols, times)."""
+    layers: list[nn.Module] = [nn.Conv1d(inputs, CHANNELS, 1, bias=False), nn.BatchNorm1d(CHANNELS), nn.ReLU()]
+    for _ in range(DEPTH):
+        convolution = nn.Conv1d(CHANNELS, CHANNELS, REACH, padding=REACH // 2, bias=False)
+        layers.append(Residual(convolution, nn.BatchNorm1d(CHANNELS), nn.ReLU()))
+    return nn.Sequential(*layers, nn.Dropout(0.2), nn.Conv1d(CHANNELS, symbols, 1))
+
+
+class Transcriber(nn.Module):
+    """Frames of an utterance (n, T, mels) to log-probabilities (n, ⌈T / 2⌉, symbols), the blank first.
+
+    `body` gives the codes, `classifier` reads them. `names` are the words that it was trained on, `symbols` the letters
+    in which they are spelt.
+    """
+
+    def __init__(self, body: Features, classifier: nn.Module, shape: Shape, names: Sequence[str]) -> None:
+        super().__init__()
+        self.body, self.classifier, self.shape = body, classifier, shape
+        self.names, self.threshold, self.sharpness = tuple(names), 0.0, 1.0
+        self.symbols = symbols(names)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """The log-probabilities."""
+        codes = self.body.codes(frames).flatten(2).clamp_min(0).sqrt()
+        return self.classifier(codes.transpose(1, 2)).transpose(1, 2).log_softmax(2)
+
+    @torch.inference_mode()
+    def posteriors(self, samples: np.ndarray) -> np.ndarray:
+        """The samples (n,) of an utterance at `shape.rate` to probabilities (times, symbols), float32."""
+        return self(torch.from_numpy(self.shape.front.frames(samples))[None])[0].exp().numpy()
+
+    def transcribe(self, samples: np.ndarray, beam: int = BEAM) -> tuple[str, float]:
+        """What is said in samples (n,): the words as spelt, and the mean probability of the best symbols.
+
+        `beam` hypotheses are kept (prefix search, Graves et al. 2006); 1 takes the best symbol of each time.
+        """
+        found = self.posteriors(samples)
+        return decoded(found, self.symbols, beam), float(found.max(1).mean())
+
+    @property
+    def example(self) -> Tensor:
+        """The frames of half a second of silence."""
+        return torch.zeros(1, 48, self.shape.mels)
+
+
+def symbols(names: Sequence[str]) -> str:
+    """The symbols in order: one for blank, the space, and the letters of the words."""
+    return "".join(["\0", " ", *sorted(set("".join(map(spelt, names))) - {" "})])
+
+
+def decoded(posteriors: np.ndarray, symbols: str, beam: int = BEAM) -> str:
+    """Probabilities (times, symbols) to words between single spaces, by fast-ctc-decode."""
+    import fast_ctc_decode
+
+    if beam == 1:
+        text, _ = fast_ctc_decode.viterbi_search(posteriors, symbols)
+    else:
+        cut = min(CUT, 0.5 / len(symbols))
+        text, _ = fast_ctc_decode.beam_search(posteriors, symbols, beam_size=beam, beam_cut_threshold=cut)
+    return " ".join(text.split())
+
+
+def batched(frames: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """Frames (T, mels) of several utterances to (n, longest T, mels), zeros behind, and how many times each gives."""
+    padded = nn.utils.rnn.pad_sequence([torch.from_numpy(f) for f in frames], batch_first=True)
+    return padded, torch.tensor([-(-len(f) // 2) for f in frames])
+
+
+def masked(frames: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    """Frames (T, mels) less two stretches of time and two of frequency (SpecAugment, Park et al. 2019)."""
+    frames = frames.copy()
+    for view, most in ((frames, 12), (frames, 12), (frames.T, 8), (frames.T, 8)):
+        start = int(draw.integers(len(view)))
+        view[start : start + int(draw.integers(most))] = 0
+    return frames
+
+
+def heard(sentence: Sentence, others: Sequence[Sentence], shape: Shape, noisy: bool, draw: np.random.Generator):
+    """The frames (T, mels) that training hears: another vocal tract; where `noisy`, half of the times in noise."""
+    samples, front = sentence.samples, shape.front
+    if noisy and draw.random() < 0.5:
+        kind, level = ("white", "babble")[int(draw.integers(2))], float(draw.uniform(0, 20))
+        samples = noise.degraded(samples, kind, level, shape.rate, [other.samples for other in others], draw)
+    warp = float(draw.choice(shape.lengths))
+    return masked(front.normalised(front.bands(front.power(samples), warp)), draw)
+
+
+def endless(
+    words: Words, which: np.ndarray, more: Sequence[Sentence], draw: np.random.Generator
+) -> Iterator[Sentence]:
+    """The marked words in sentences joined anew in each round, with `more` among them."""
+    while True:
+        sentences = [*joined(words, which, draw), *more]
+        for i in draw.permutation(len(sentences)):
+            yield sentences[i]
+
+
+def train(
+    config: Config, body: Features, words: Words, which: np.ndarray, more: Sequence[Sentence], log: Log
+) -> tuple[Transcriber, gs.Masking | None, float]:
+    """Train on the marked words and on `more` sentences, 10 · `config.epochs` rounds; the codes stay as they are.
+
+    The learning rate rises and falls to zero (Smith & Topin 2019). Weights are sparse from the start and move by RigL.
+    """
+    start, draw = time.perf_counter(), np.random.default_rng(config.seed)
+    generator = torch.Generator().manual_seed(config.seed)
+    source, letters = endless(words, which, more, draw), symbols(words.names)
+    rounds = 2 * int(which.sum()) / (1 + LONGEST) + len(more)
+    steps = max(1, round(10 * config.epochs * rounds / BATCH))
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        reader = network(body.codes(torch.zeros(1, 9, body.shape.mels)).flatten(2).shape[2], len(letters))
+        model = Transcriber(body, reader, body.shape, words.names).train()
+        optimizer = torch.optim.AdamW(reader.parameters(), weight_decay=0.01, fused=True)
+        masking = gs.sparsify(reader, config.sparsity, generator=generator) if config.sparsity else None
+        method = None
+        if masking:
+            method = gs.RigL(masking.attach(optimizer), every=max(1, steps // 20), until=max(2, last_move(steps)))
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3 * config.learning_rate, steps, pct_start=0.15)
+        total = 0.0
+        for step in range(1, steps + 1):
+            batch = list(islice(source, BATCH))
+            frames, times = batched([heard(s, batch, body.shape, config.augment, draw) for s in batch])
+            aims = [torch.tensor([letters.index(letter) for letter in sentence.text]) for sentence in batch]
+            lengths = torch.tensor([len(aim) for aim in aims])
+            scores = model(frames).transpose(0, 1)
+            loss = nn.functional.ctc_loss(scores, torch.cat(aims), times, lengths, zero_infinity=True)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(reader.parameters(), 5.0)
+            optimizer.step()
+            if method:
+                method.step()
+            schedule.step()
+            total += float(loss.detach())
+            if step % 100 == 0:
+                log(f"step {step} of {steps}: CTC {total / 100:.3f}")
+                total = 0.0
+    model.eval().requires_grad_(False)
+    return model, masking, time.perf_counter() - start
