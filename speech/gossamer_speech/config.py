@@ -10,7 +10,7 @@ MASKED = ("static-random", "rigl")
 LEARNED = ("dense", "topk", "batchtopk", "jumprelu", "gated", "matryoshka", "l1", "kl", *MASKED, "small-dense")
 FIXED = ("random-relu", "random-topk", "k-means", "pca", "nmf", "omp", "log-mel", "mfcc", "mfcc-13")
 METHODS = (*LEARNED, *FIXED, "temporal")
-CLASSIFIERS = ("ridge", "logistic", "knn")
+CLASSIFIERS = ("ridge", "logistic", "knn", "ctc")
 NOISES = ("none", "white", "babble", "reverberation")
 
 
@@ -43,9 +43,10 @@ class Config:
     """learn to read each training word a second time in noise of other training words, too (temporal always hears
     half of them in noise)"""
     synthetic: int = 0
-    """times that each of 51 voices of eSpeak NG says each word's name, from which temporal learns, too"""
+    """times that each of 51 voices of eSpeak NG says each word's name, from which temporal learns, too; for ctc,
+    sentences of these words that each says"""
     sparsity: float = 0.8
-    """share of weights that are zero, in [0, 1), for rigl, static-random and temporal"""
+    """share of weights that are zero, in [0, 1), for rigl, static-random, temporal and ctc's reader"""
     codes: int = 128
     """codes of a patch, a window of frames by some of the bands"""
     active: int = 16
@@ -59,12 +60,12 @@ class Config:
     warps: int = 5
     """vocal tract lengths that codes are averaged over, from 12% shorter to 12% longer; 1: none"""
     classifier: str = "ridge"
-    """ridge, logistic or knn (cosine, five neighbours)"""
+    """ridge, logistic or knn (cosine, five neighbours) of words; ctc: sentences of these words, letter by letter"""
     normalise: str = "utterance"
     """of a word's frames: utterance (less each band's mean, over the deviation of all) or level (less one mean of all
     bands, so that a word keeps its own spectrum)"""
     epochs: int = 3
-    """passes over the patches; for temporal, over the words, tenfold"""
+    """passes over the patches; for temporal and ctc, over the words, tenfold"""
     batch: int = 512
     """patches in a gradient"""
     learning_rate: float = 1e-3
@@ -95,10 +96,14 @@ class Config:
         at_least(1, codes=self.codes, active=self.active, segments=self.segments, epochs=self.epochs, batch=self.batch)
         at_least(1, threads=self.threads)
         at_least(0, synthetic=self.synthetic)
-        if self.synthetic and self.method != "temporal":
+        if self.synthetic and self.method != "temporal" and self.classifier != "ctc":
             raise InputError(
                 f"synthetic is {self.synthetic}, but {self.method!r} learns from recordings alone; leave it out, or "
-                "choose --method temporal."
+                "choose --method temporal or --classifier ctc."
+            )
+        if self.method == "temporal" and self.classifier == "ctc":
+            raise InputError(
+                "method is 'temporal', which reads words itself and has no codes; --classifier ctc wants some."
             )
         within(1, 40, bands=self.bands)
         within(1, 9, warps=self.warps)

@@ -39,6 +39,12 @@ def network(inputs: int, symbols: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Dropout(0.2), nn.Conv1d(CHANNELS, symbols, 1))
 
 
+def untrained(body: Features, names: Sequence[str]) -> nn.Sequential:
+    """A network for the codes of `body` and the letters of the words."""
+    inputs = body.codes(torch.zeros(1, body.shape.width, body.shape.mels)).flatten(2).shape[2]
+    return network(inputs, len(symbols(names)))
+
+
 class Transcriber(nn.Module):
     """Frames of an utterance (n, T, mels) to log-probabilities (n, ⌈T / 2⌉, symbols), the blank first.
 
@@ -83,13 +89,12 @@ def symbols(names: Sequence[str]) -> str:
 
 def decoded(posteriors: np.ndarray, symbols: str, beam: int = BEAM) -> str:
     """Probabilities (times, symbols) to words between single spaces, by fast-ctc-decode."""
-    import fast_ctc_decode
+    from fast_ctc_decode import beam_search, viterbi_search  # pyright: ignore[reportAttributeAccessIssue]
 
     if beam == 1:
-        text, _ = fast_ctc_decode.viterbi_search(posteriors, symbols)
+        text, _ = viterbi_search(posteriors, symbols)
     else:
-        cut = min(CUT, 0.5 / len(symbols))
-        text, _ = fast_ctc_decode.beam_search(posteriors, symbols, beam_size=beam, beam_cut_threshold=cut)
+        text, _ = beam_search(posteriors, symbols, beam_size=beam, beam_cut_threshold=min(CUT, 0.5 / len(symbols)))
     return " ".join(text.split())
 
 
@@ -108,19 +113,20 @@ def masked(frames: np.ndarray, draw: np.random.Generator) -> np.ndarray:
     return frames
 
 
-def heard(sentence: Sentence, others: Sequence[Sentence], shape: Shape, noisy: bool, draw: np.random.Generator):
-    """The frames (T, mels) that training hears: another vocal tract; where `noisy`, half of the times in noise."""
-    samples, front = sentence.samples, shape.front
-    if noisy and draw.random() < 0.5:
+def heard(
+    sentence: Sentence, others: Sequence[Sentence], shape: Shape, config: Config, draw: np.random.Generator
+) -> np.ndarray:
+    """The frames (T, mels) that training hears: another vocal tract, in the configuration's noise; with `augment`, half
+    of the times in any."""
+    front, kind, level = shape.front, config.noise, config.snr
+    if kind == "none" and config.augment and draw.random() < 0.5:
         kind, level = ("white", "babble")[int(draw.integers(2))], float(draw.uniform(0, 20))
-        samples = noise.degraded(samples, kind, level, shape.rate, [other.samples for other in others], draw)
+    samples = noise.degraded(sentence.samples, kind, level, shape.rate, [other.samples for other in others], draw)
     warp = float(draw.choice(shape.lengths))
     return masked(front.normalised(front.bands(front.power(samples), warp)), draw)
 
 
-def endless(
-    words: Words, which: np.ndarray, more: Sequence[Sentence], draw: np.random.Generator
-) -> Iterator[Sentence]:
+def endless(words: Words, which: np.ndarray, more: Sequence[Sentence], draw: np.random.Generator) -> Iterator[Sentence]:
     """The marked words in sentences joined anew in each round, with `more` among them."""
     while True:
         sentences = [*joined(words, which, draw), *more]
@@ -142,7 +148,7 @@ def train(
     steps = max(1, round(10 * config.epochs * rounds / BATCH))
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        reader = network(body.codes(torch.zeros(1, 9, body.shape.mels)).flatten(2).shape[2], len(letters))
+        reader = untrained(body, words.names)
         model = Transcriber(body, reader, body.shape, words.names).train()
         optimizer = torch.optim.AdamW(reader.parameters(), weight_decay=0.01, fused=True)
         masking = gs.sparsify(reader, config.sparsity, generator=generator) if config.sparsity else None
@@ -153,7 +159,7 @@ def train(
         total = 0.0
         for step in range(1, steps + 1):
             batch = list(islice(source, BATCH))
-            frames, times = batched([heard(s, batch, body.shape, config.augment, draw) for s in batch])
+            frames, times = batched([heard(s, batch, body.shape, config, draw) for s in batch])
             aims = [torch.tensor([letters.index(letter) for letter in sentence.text]) for sentence in batch]
             lengths = torch.tensor([len(aim) for aim in aims])
             scores = model(frames).transpose(0, 1)

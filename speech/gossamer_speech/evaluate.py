@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ from gossamer_speech.config import Config
 from gossamer_speech.data import Words, spoken
 from gossamer_speech.reading import Examples
 from gossamer_speech.recogniser import Features, Recogniser, Shape
+
+if TYPE_CHECKING:
+    from gossamer_speech.ctc import Transcriber
 
 PATCHES = 50_000  # of the training words, that a dictionary is learned from
 FEW = (1, 5, 10, 25, 100)  # labelled words a class, of training sizes that are compared
@@ -33,6 +37,11 @@ def tested(config: Config) -> list[tuple[str, float]]:
     """The noises that words not heard in training are recognised in, too; none where all words are in noise."""
     levels = [(kind, level) for kind in ("white", "babble") for level in config.levels]
     return [*levels, ("reverberation", 0.0)] if config.noise == "none" else []
+
+
+def named(kind: str, snr: float) -> str:
+    """What a result calls a noise of `tested`."""
+    return kind if kind == "reverberation" else f"{kind} {snr:g} dB"
 
 
 class Heard:
@@ -96,7 +105,7 @@ class Fold:
 
     accuracy: dict[str, float]
     speakers: dict[str, float]
-    recogniser: Recogniser
+    recogniser: "Recogniser | Transcriber"
     trained: learning.Trained
     extra: dict[str, float]
 
@@ -160,8 +169,7 @@ def fold(config: Config, heard: Heard, test: np.ndarray, log: Log = lambda line:
     }
     for kind, snr in tested(config):
         images = heard.shape.images(heard.noisy(np.flatnonzero(test), kind, snr))
-        name = kind if kind == "reverberation" else f"{kind} {snr:g} dB"
-        accuracy[name] = reading.percent(recogniser.classifier(features(recogniser.body, images)), labels)
+        accuracy[named(kind, snr)] = reading.percent(recogniser.classifier(features(recogniser.body, images)), labels)
     extra: dict[str, float] = {}
     if examples.features.shape[1]:
         tests = Examples(found, labels, words.speakers[test])

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import tyro
 
 import gossamer as gs
 from gossamer import InputError
 from gossamer.onnx import export_onnx
 from gossamer.paths import refuse_unwritable, write_atomically
+from gossamer.threads import using_threads
+from gossamer_speech.ctc import Transcriber
+from gossamer_speech.folders import beside
 from gossamer_speech.recogniser import load
 
 
@@ -28,18 +30,25 @@ class Options:
     """NAME.onnx or NAME.engine; NAME.txt gets the word of each score"""
 
 
+@using_threads(1)
 def main(options: Options) -> int:
     """Write the file and say how large it is."""
-    torch.set_num_threads(1)
     if options.out.suffix not in (".onnx", ".engine"):
         raise InputError(f"out is {options.out}; its name must end in .onnx or .engine.")
     refuse_unwritable(options.out)
     recogniser = load(options.model)
+    text = "".join(f"{name}\n" for name in recogniser.names)
+    names = beside(options.out, text)
+    if isinstance(recogniser, Transcriber):
+        raise InputError(
+            f"{options.model} reads sentences of any length, which neither format holds; export a reader of words "
+            "(--classifier ridge)."
+        )
     if options.out.suffix == ".onnx":
         export_onnx(recogniser.convolved(), options.out, recogniser.example)
     else:
         gs.compile(recogniser.convolved(), recogniser.example, strict=True).save(options.out)
-    write_atomically(options.out.with_suffix(".txt"), "".join(f"{name}\n" for name in recogniser.names).encode())
+    write_atomically(names, text.encode())
     print(f"{options.out}: {options.out.stat().st_size} bytes, {len(recogniser.names)} words")
     return 0
 

@@ -47,6 +47,7 @@ def main(options: Options) -> int:
     refuse_unwritable(options.out)
     if options.out.suffix != ".npz":
         raise InputError(f"out is {options.out}; its name must end in .npz.")
+    told = folders.beside(options.out)
     paths = folders.files(folder(options.folder, "one with recordings"))
     if not paths:
         raise InputError(f"{options.folder} holds no recordings (*{', *'.join(audio.SUFFIXES)}).")
@@ -65,7 +66,7 @@ def main(options: Options) -> int:
         names += json.loads(part.with_suffix(".json").read_text())["names"]
         matrices.append(sparse.load_npz(part.with_suffix(".npz")))
     sparse.save_npz(options.out, sparse.vstack(matrices, format="csr"))
-    write_atomically(options.out.with_suffix(".txt"), "".join(f"{name}\n" for name in names).encode())
+    write_atomically(told, "".join(f"{name}\n" for name in names).encode())
     for file in parts.iterdir():
         file.unlink()
     parts.rmdir()

@@ -57,6 +57,14 @@ def find(data: str, folder: Path, speaker: str | None = None) -> Found:
     return found
 
 
+def beside(out: Path, text: str | None = None) -> Path:
+    """NAME.txt beside a file to be written, refused where it is there without that file, and not with this text."""
+    path = out.with_suffix(".txt")
+    if path.exists() and not out.exists() and (text is None or path.read_bytes() != text.encode()):
+        raise InputError(f"{path} exists, and would be overwritten; move it, or name another file than {out}.")
+    return path
+
+
 def files(folder: Path, suffixes: Iterable[str] = SUFFIXES) -> list[Path]:
     """The audio files below a folder, but for those in folders that begin with "_" or "."."""
     return sorted(

@@ -21,6 +21,7 @@ from gossamer import InputError
 from gossamer.errors import at_least
 from gossamer.paths import refuse_unwritable, write_atomically
 from gossamer_speech import data
+from gossamer_speech.ctc import Transcriber
 from gossamer_speech.evaluate import purity
 from gossamer_speech.features import images
 from gossamer_speech.recogniser import LENGTH, Features, Recogniser, load
@@ -79,7 +80,7 @@ def curve(values: np.ndarray, width: int = 220, height: int = 46) -> str:
     return f'<svg width="{width}" height="{height}"><polyline points="{points}" fill="none" stroke="#a33"/></svg>'
 
 
-def page(recogniser: Recogniser, words: data.Words, options: Options) -> str:
+def page(recogniser: Recogniser | Transcriber, words: data.Words, options: Options) -> str:
     """The page as HTML."""
     chosen = np.unique(np.linspace(0, len(words) - 1, min(options.words, len(words))).astype(int))
     shape, body = recogniser.shape, recogniser.body
@@ -128,7 +129,7 @@ def _favourite(strength: Tensor, labels: np.ndarray) -> np.intp:
     return np.argmax(sums / np.maximum(counts, 1))
 
 
-def _pattern(recogniser: Recogniser, code: int) -> str:
+def _pattern(recogniser: Recogniser | Transcriber, code: int) -> str:
     """The patch that a code looks for, where its encoder begins with a linear layer."""
     assert isinstance(recogniser.body, Features)
     encoder, shape = recogniser.body.encoder, recogniser.shape

@@ -4,6 +4,7 @@ gossamer speech recognise model.gossamer FILE …
 gossamer speech recognise model.gossamer - < words.raw      # 16-bit samples at the model's rate, words between pauses
 """
 
+import hashlib
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,8 +14,11 @@ from typing import Annotated, BinaryIO
 import numpy as np
 import tyro
 
+from gossamer import __version__
+from gossamer.paths import cache
 from gossamer.threads import using_threads
 from gossamer_speech import audio
+from gossamer_speech.ctc import Transcriber
 from gossamer_speech.recogniser import Recogniser, load
 
 
@@ -30,9 +34,15 @@ class Options:
     """seconds of quiet that end a word on standard input"""
 
 
-def answer(recogniser: Recogniser, samples: np.ndarray) -> tuple[str, float]:
-    """The word that samples (n,) at the model's rate hold, and its probability; "?" for one that is not known."""
+def answer(recogniser: Recogniser | Transcriber, samples: np.ndarray) -> tuple[str, float]:
+    """The word that samples (n,) at the model's rate hold, and its probability; "?" for one that is not known.
+
+    Of a transcriber: the words that they hold, and the mean probability of the best letters.
+    """
     word = audio.normalised(audio.trimmed(samples, recogniser.shape.rate)).astype(np.float32) / 32768
+    if isinstance(recogniser, Transcriber):
+        text, probability = recogniser.transcribe(word)
+        return text or "?", probability
     probabilities = recogniser.probabilities([word])[0]
     best = int(probabilities.argmax())
     probability = float(probabilities[best])
@@ -62,10 +72,12 @@ def words(source: BinaryIO, rate: int, pause: float, longest: float = 3.0) -> It
 def main(options: Options) -> int:
     """Print a line for each word: file, word, probability; the status is 1 where a file could not be used."""
     recogniser, status = load(options.model), 0
+    if isinstance(recogniser, Recogniser):
+        digest = hashlib.sha256(options.model.read_bytes() + __version__.encode()).hexdigest()
+        recogniser.compile(cache("speech") / f"{digest[:16]}.engine")
     rate = recogniser.shape.rate
     for path in options.files:
         if str(path) == "-":
-            recogniser.compile()
             for number, sound in enumerate(words(sys.stdin.buffer, rate, options.pause)):
                 if not audio.fault(sound, rate):
                     word, probability = answer(recogniser, sound)

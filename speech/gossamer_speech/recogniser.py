@@ -1,20 +1,25 @@
 """What is shipped: from the images of a word to codes, to pooled features, to scores; kept in one file."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 import gossamer as gs
+from gossamer import engine
 from gossamer import nn as gn
 from gossamer.files import about as read_about
 from gossamer_speech import encoders
 from gossamer_speech.config import Config
 from gossamer_speech.features import Front, images
+
+if TYPE_CHECKING:
+    from gossamer_speech.ctc import Transcriber
 
 LENGTH, STRIDE, HOP = 48, 2, 4  # frames of a word; frames and bands from patch to patch
 WARP = 0.12  # the furthest vocal tract length from the middle one
@@ -116,7 +121,7 @@ class Recogniser(nn.Module):
         self.body, self.classifier, self.shape = body, classifier, shape
         self.names, self.threshold = tuple(names), threshold
         self.sharpness = 1.0
-        self.engine: Callable[[Tensor], Tensor] | None = None
+        self.engine: engine.Engine | engine.Whole | None = None
 
     def forward(self, images: Tensor) -> Tensor:
         """The scores."""
@@ -140,12 +145,27 @@ class Recogniser(nn.Module):
             return self
         return Recogniser(Convolved(encoder, self.shape), self.classifier, self.shape, self.names).eval()
 
-    def compile(self) -> None:
-        """Let the compiled engine give the scores from here on: it takes seconds now, and less for each word."""
+    def compile(self, kept: Path | None = None) -> None:
+        """Let the compiled engine give the scores from here on: seconds now, and less for each word.
+
+        With `kept`, the engine is read from that file, or written there where the file is missing or damaged.
+        """
+        if kept and kept.is_file():
+            with contextlib.suppress(gs.InputError):
+                self.engine = engine.load(kept)
+                return
         self.engine = gs.compile(self.convolved(), self.example)
+        if kept:
+            with contextlib.suppress(
+                OSError, gs.InputError
+            ):  # a folder that is not ours to write; code is never stored
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                self.engine.save(kept)
 
 
-def save(recogniser: Recogniser, path: Path, config: Config, extra: dict[str, Any] | None = None) -> int:
+def save(
+    recogniser: "Recogniser | Transcriber", path: Path, config: Config, extra: dict[str, Any] | None = None
+) -> int:
     """Write the recogniser to a file of `gossamer.save`; return its bytes."""
     places = ("data_dir", *config.places)
     about = {
@@ -161,8 +181,11 @@ def save(recogniser: Recogniser, path: Path, config: Config, extra: dict[str, An
     return gs.save(recogniser, path, about=about)
 
 
-def load(path: str | Path) -> Recogniser:
-    """The recogniser that `gossamer train speech … --save` kept; raises `InputError` for any other file."""
+def load(path: str | Path) -> "Recogniser | Transcriber":
+    """What `gossamer train speech … --save` kept; raises `InputError` for any other file.
+
+    A transcriber for `--classifier ctc`, else a recogniser of words.
+    """
     about = read_about(path)
     if about.get("kind") != "gossamer_speech.Recogniser":
         raise gs.InputError(f"{path} is no recogniser of speech; make one with gossamer train speech … --save FILE.")
@@ -177,13 +200,26 @@ def load(path: str | Path) -> Recogniser:
     return recogniser.eval().requires_grad_(False)
 
 
-def build(config: Config, shape: Shape, sizes: list[tuple[int, ...]], names: Sequence[str]) -> Recogniser:
-    """A recogniser with parameters of these sizes, to be filled."""
+def build(
+    config: Config, shape: Shape, sizes: list[tuple[int, ...]], names: Sequence[str]
+) -> "Recogniser | Transcriber":
+    """A recogniser or transcriber with parameters of these sizes, to be filled."""
     if config.method == "temporal":
         from gossamer_speech.temporal import network
 
         body, classifier = network(len(names))
         return Recogniser(body, classifier, replace(shape), names)
+    body = Features(_encoder(config, sizes), shape)
+    if config.classifier == "ctc":
+        from gossamer_speech.ctc import Transcriber, untrained
+
+        return Transcriber(body, untrained(body, names), shape, names)
+    classes, width = sizes[-2]
+    return Recogniser(body, encoders.linear(torch.zeros(classes, width), torch.zeros(classes)), shape, names)
+
+
+def _encoder(config: Config, sizes: list[tuple[int, ...]]) -> nn.Module:
+    """An encoder whose parameters are the first of these sizes."""
     activations = {
         "batchtopk": lambda: gn.BatchTopK(config.active),
         "jumprelu": lambda: gn.JumpReLU(config.codes),
@@ -193,20 +229,15 @@ def build(config: Config, shape: Shape, sizes: list[tuple[int, ...]], names: Seq
     dense = ("dense", "small-dense", "l1", "random-relu")
     activation = activations.get(config.method, nn.ReLU if config.method in dense else lambda: gn.TopK(config.active))
     if config.method == "log-mel":
-        encoder: nn.Module = encoders.log_mel()
-    elif config.method in ("mfcc", "mfcc-13", "pca"):
+        return encoders.log_mel()
+    if config.method in ("mfcc", "mfcc-13", "pca"):
         bias = torch.zeros(sizes[1]) if config.method == "pca" else None
-        encoder = nn.Sequential(encoders.linear(torch.zeros(sizes[0]), bias), encoders.CReLU())
-    elif config.method == "k-means":
-        encoder = encoders.Triangle(torch.zeros(sizes[0]))
-    elif config.method == "nmf":
-        encoder = encoders.Factors(torch.zeros(sizes[0]), torch.zeros(sizes[1]))
-    elif config.method == "omp":
-        encoder = encoders.Pursuit(torch.zeros(sizes[0]), torch.zeros(sizes[1]), config.active)
-    else:
-        bias = None if config.method.startswith("random") else torch.zeros(sizes[0][0])
-        encoder = nn.Sequential(encoders.linear(torch.zeros(sizes[0]), bias), activation())
-    classes, width = sizes[-2]
-    return Recogniser(
-        Features(encoder, shape), encoders.linear(torch.zeros(classes, width), torch.zeros(classes)), shape, names
-    )
+        return nn.Sequential(encoders.linear(torch.zeros(sizes[0]), bias), encoders.CReLU())
+    if config.method == "k-means":
+        return encoders.Triangle(torch.zeros(sizes[0]))
+    if config.method == "nmf":
+        return encoders.Factors(torch.zeros(sizes[0]), torch.zeros(sizes[1]))
+    if config.method == "omp":
+        return encoders.Pursuit(torch.zeros(sizes[0]), torch.zeros(sizes[1]), config.active)
+    bias = None if config.method.startswith("random") else torch.zeros(sizes[0][0])
+    return nn.Sequential(encoders.linear(torch.zeros(sizes[0]), bias), activation())

@@ -7,6 +7,7 @@ gossamer train speech folder --data-dir my-words --save my-words.gossamer
 
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,10 @@ from gossamer.measure import Cost, measure
 from gossamer.paths import refuse_unwritable
 from gossamer.results import plain
 from gossamer.threads import use_threads
-from gossamer_speech import data, evaluate, reading, recogniser, report
+from gossamer_speech import data, evaluate, evaluate_sentences, reading, recogniser, report
 from gossamer_speech.benchmark import HIGHER_IS_BETTER, METRIC
 from gossamer_speech.config import Config
+from gossamer_speech.ctc import Transcriber
 from gossamer_speech.data import Words
 from gossamer_speech.evaluate import Log
 from gossamer_speech.recogniser import Recogniser, Shape
@@ -32,22 +34,28 @@ def run(config: Config, log: Log = lambda line: None) -> Result:
         refuse_unwritable(config.save)
         if config.classifier == "knn":
             raise InputError("classifier is 'knn', which keeps every training word; --save a ridge or a logistic one.")
-    words = _words(config, log)
+    words, task = _words(config, log), _task(config)
     folds, done = evaluate.splits(words, config.split), _resumed(config)
     heard = evaluate.Heard(words, config, Shape.of(config), folds)
     shipped = None
     with checkpoints.Checkpoint(config.checkpoint, lambda path: _keep(path, config, done)) as checkpoint:
         checkpoint.step()
         for number in range(len(done), len(folds)):
-            fold = evaluate.fold(config, heard, folds[number], log)
+            fold = task.fold(config, heard, folds[number], log)
             shipped = fold.recogniser
             done.append(_finished(fold))
             log(f"fold {number + 1} of {len(folds)}: {fold.accuracy['clean']:.2f} % recognised")
             checkpoint.step()
     if config.save or shipped is None:
         shipped = _whole(config, heard, log)
-    result = _result(config, words, done, measure(shipped, heard.clean()[:1]), log)
+    example = heard.clean()[:1] if isinstance(shipped, Recogniser) else shipped.example
+    result = _result(config, words, done, measure(shipped, example), log)
     return replace(result, extra={**result.extra, **report.kept(shipped, heard.clean())})
+
+
+def _task(config: Config) -> ModuleType:
+    """What learns and tests: words, or sentences of them."""
+    return evaluate_sentences if config.classifier == "ctc" else evaluate
 
 
 def _words(config: Config, log: Log) -> Words:
@@ -77,12 +85,12 @@ def _finished(fold: evaluate.Fold) -> dict[str, Any]:
     }
 
 
-def _whole(config: Config, heard: evaluate.Heard, log: Log) -> Recogniser:
+def _whole(config: Config, heard: evaluate.Heard, log: Log) -> Recogniser | Transcriber:
     """A recogniser learned from all words, written to the file of `--save` where one is given."""
     words = heard.words
-    whole, _, examples, penalty = evaluate.learn(config, heard, np.ones(len(words), bool), log)
+    whole, _, examples, penalty = _task(config).learn(config, heard, np.ones(len(words), bool), log)
     if config.save:
-        if examples.features.shape[1]:
+        if isinstance(whole, Recogniser) and examples.features.shape[1]:
             whole.threshold = reading.threshold(examples, len(words.names), penalty, whole.sharpness)
         recogniser.save(whole, config.save, config, {"digest": words.digest})
         log(f"kept in {config.save}, learned from all {len(words)} words")
@@ -107,7 +115,7 @@ def _result(config: Config, words: Words, done: list[dict[str, Any]], cost: Cost
         metric=METRIC,
         value=mean["clean"],
         higher_is_better=HIGHER_IS_BETTER,
-        floor=100 / len(words.names),
+        floor=0.0 if config.classifier == "ctc" else 100 / len(words.names),
         parameters=cost.parameters,
         nonzeros=cost.nonzeros,
         bytes=cost.bytes,
@@ -129,10 +137,10 @@ def _result(config: Config, words: Words, done: list[dict[str, Any]], cost: Cost
 
 def parts(config: Config) -> str:
     """What is sparse, the weights, the codes or both; `sparsity` is that of the weights."""
-    weights = "weights Unstructured()" if config.method in ("rigl", "static-random", "temporal") else ""
+    weights = config.method in ("rigl", "static-random", "temporal") or config.classifier == "ctc"
     sparse = ("topk", "batchtopk", "matryoshka", "rigl", "static-random", "random-topk", "omp")
     codes = f"codes TopK({config.active}) of {config.codes}" if config.method in sparse else ""
-    return ", ".join(part for part in (weights, codes) if part) or "dense"
+    return ", ".join(part for part in ("weights Unstructured()" * weights, codes) if part) or "dense"
 
 
 def _keep(path: Path, config: Config, done: list[dict[str, Any]]) -> None:

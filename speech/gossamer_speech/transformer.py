@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -129,6 +130,13 @@ class SparseSpeechFeatures(TransformerMixin, BaseEstimator):
         with torch.inference_mode():
             return explained_variance(patches, self.autoencoder_.sparse(patches)[0])
 
+    def __sklearn_tags__(self) -> Tags:
+        """What scikit-learn is to know: codes are float32."""
+        tags = super().__sklearn_tags__()
+        assert tags.transformer_tags is not None
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
     @property
     def _front(self) -> Front:
         return Front(self.rate, self.mels, self.normalise)
@@ -161,9 +169,19 @@ class SparseSpeechFeatures(TransformerMixin, BaseEstimator):
     def _checked(self, X: Iterable[Utterance]) -> Iterator[Utterance]:
         if isinstance(X, str | Path):
             raise InputError(f"X is {str(X)!r}; give a list of utterances, even of one.")
+        if sparse.issparse(X):
+            raise InputError("X is a sparse matrix; samples are dense: give X.toarray(), one utterance a row.")
+        if not hasattr(X, "__iter__"):
+            X = np.asarray(X)
+        if isinstance(X, np.ndarray) and X.ndim == 1 and X.dtype.kind in "fiu":
+            raise InputError(f"X is one row of {len(X)} numbers. Reshape your data: [X] is a list of one utterance.")
         for i, utterance in enumerate(X):
             if not isinstance(utterance, str | Path):
                 utterance = np.asarray(utterance)
+                if utterance.dtype.kind == "c":
+                    raise InputError(f"X[{i}] is complex. Complex data not supported: give its real part.")
+                if utterance.dtype.kind == "O":
+                    utterance = utterance.astype(float)
                 if utterance.ndim != 1 or utterance.dtype.kind not in "fiu":
                     raise InputError(
                         f"X[{i}] has shape {utterance.shape} and type {utterance.dtype}; give samples (n,)."
@@ -171,7 +189,7 @@ class SparseSpeechFeatures(TransformerMixin, BaseEstimator):
                 if utterance.dtype.kind in "iu":
                     utterance = utterance / np.iinfo(utterance.dtype).max
                 if not np.isfinite(utterance).all():
-                    raise InputError(f"X[{i}] holds samples that are not numbers.")
+                    raise InputError(f"X[{i}] holds NaN or inf; samples are finite numbers.")
             yield utterance
 
     def _windows(self, utterance: Utterance) -> Iterator[np.ndarray]:

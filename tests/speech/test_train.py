@@ -100,6 +100,38 @@ def test_recognise_says_words_and_names_what_it_cannot_use(model, tmp_path, caps
     assert "b.wav is not audio" in told.err and told.out.count("\n") == 1
 
 
+def test_the_engine_is_compiled_once_and_kept(model, tmp_path, tone, frequencies, cache, capsys):
+    recogniser, kept = gossamer_speech.load(model[1]), tmp_path / "kept" / "words.engine"
+    sounds = [tone(*pair, seed=3) for pair in frequencies.values()]
+    expected = recogniser.probabilities(sounds)
+    recogniser.compile(kept)
+    assert kept.is_file() and np.allclose(recogniser.probabilities(sounds), expected, atol=1e-4)
+    again = gossamer_speech.load(model[1])
+    again.compile(kept)
+    assert again.engine is not None and np.allclose(again.probabilities(sounds), expected, atol=1e-4)
+    kept.write_bytes(kept.read_bytes()[:-9])
+    again.compile(kept)  # what is damaged is made anew
+    assert engine.load(kept)
+    soundfile.write(tmp_path / "a.wav", sounds[0], 8000)
+    recognise.main(recognise.Options(model[1], (tmp_path / "a.wav",)))
+    assert list((cache / "gossamer" / "speech").glob("*.engine")) and capsys.readouterr().out
+
+
+def test_what_stands_beside_an_export_is_not_overwritten(model, tmp_path, folder, capsys):
+    (tmp_path / "words.txt").write_text("my notes")
+    for command, options in (
+        (export, export.Options(model[1], tmp_path / "words.engine")),
+        (extract, extract.Options(folder, tmp_path / "words.npz")),
+    ):
+        with pytest.raises(InputError, match=r"words\.txt exists, and would be overwritten"):
+            command.main(options)
+    assert (tmp_path / "words.txt").read_text() == "my notes"
+    (tmp_path / "words.txt").unlink()
+    for _ in range(2):  # one's own is
+        assert export.main(export.Options(model[1], tmp_path / "words.engine")) == 0
+    capsys.readouterr()
+
+
 def test_words_of_a_stream_end_at_pauses(model, tone, frequencies):
     recogniser = gossamer_speech.load(model[1])
     quiet = 0.001 * np.random.default_rng(0).standard_normal(4000)

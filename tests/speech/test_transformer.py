@@ -6,6 +6,7 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import check_estimator
 
 from gossamer import InputError
 from gossamer_speech import SparseSpeechFeatures
@@ -89,7 +90,24 @@ def test_bad_inputs_are_named():
         clone(SMALL).fit("word.wav")
     with pytest.raises(InputError, match=r"X\[0\] has shape \(2, 2\)"):
         clone(SMALL).fit([np.zeros((2, 2))])
-    with pytest.raises(InputError, match="not numbers"):
+    with pytest.raises(InputError, match="NaN or inf"):
         clone(SMALL).fit([np.full(5000, np.nan)])
     with pytest.raises(InputError, match="nothing to learn from"):
         clone(SMALL).fit([])
+
+
+OPEN_LENGTH = "rows are utterances of any length, so that a matrix has no number of features to be held to"
+NOT_APPLICABLE = {
+    "check_n_features_in_after_fitting": OPEN_LENGTH,
+    "check_n_features_in": OPEN_LENGTH,
+    "check_transformer_general": OPEN_LENGTH,
+    "check_estimators_empty_data_messages": "samples are not features: an empty utterance is named as one",
+}
+
+
+@pytest.mark.filterwarnings("ignore:SCIPY_ARRAY_API is not set")
+def test_it_passes_the_checks_of_scikit_learn():
+    estimator = clone(SMALL).set_params(mels=20, epochs=1)
+    found = check_estimator(estimator, expected_failed_checks=NOT_APPLICABLE, on_skip=None)
+    by_status = {status: {f["check_name"] for f in found if f["status"] == status} for status in ("passed", "xfail")}
+    assert by_status["xfail"] == set(NOT_APPLICABLE) and len(by_status["passed"]) > 35

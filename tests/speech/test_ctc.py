@@ -1,0 +1,137 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import gossamer_speech
+from gossamer import InputError
+from gossamer_speech import ctc, data, evaluate, evaluate_sentences, export, recognise, sentences
+from gossamer_speech.config import Config
+from gossamer_speech.ctc import Transcriber
+from gossamer_speech.recogniser import Shape
+from gossamer_speech.train import parts, run
+
+ALPHABET = "\0 ab"
+
+
+def path_of(symbols: str, confidence: float = 0.9) -> np.ndarray:
+    """Probabilities whose best symbols, one a time, are these; "-" is the blank."""
+    rest = (1 - confidence) / (len(ALPHABET) - 1)
+    rows = np.full((len(symbols), len(ALPHABET)), rest, np.float32)
+    for time, symbol in enumerate(symbols):
+        rows[time, 0 if symbol == "-" else ALPHABET.index(symbol)] = confidence
+    return rows
+
+
+@pytest.mark.parametrize("beam", [1, 16])
+@pytest.mark.parametrize(
+    ("path", "text"), [("aab-b", "abb"), ("a--a", "aa"), ("-- a- -b ", "a b"), ("----", ""), ("ab  ba", "ab ba")]
+)
+def test_repeated_symbols_merge_and_blanks_go(path, text, beam):
+    assert ctc.decoded(path_of(path), ALPHABET, beam) == text
+
+
+def test_a_beam_adds_the_paths_that_spell_the_same():
+    time = np.array([0.4, 0.0, 0.3, 0.3], np.float32)  # blank, space, a, b: "a" sums to 0.33, "" to 0.16
+    posteriors = np.stack([time, np.array([0.4, 0.0, 0.6, 0.0], np.float32)])
+    assert ctc.decoded(posteriors, ALPHABET, 16) == "a"
+    tie = np.stack([np.array([0.55, 0.0, 0.45, 0.0], np.float32)] * 2)  # "": 0.30; "a": 0.70 by three paths
+    assert ctc.decoded(tie, ALPHABET, 1) == "" and ctc.decoded(tie, ALPHABET, 16) == "a"
+
+
+def test_words_are_spelt_and_symbols_sorted():
+    assert [sentences.spelt(name) for name in ("7", "Yes", "good bye")] == ["seven", "yes", "good_bye"]
+    assert ctc.symbols(["no", "1"]) == "\0 eno"
+
+
+def test_errors_by_hand():
+    word, letter = sentences.errors(["one two", "three"], ["one too", "three four"])
+    assert word == pytest.approx(200 / 3) and letter == pytest.approx(100 * (1 + 5) / 12)
+
+
+def test_sentences_say_each_word_once_in_one_voice(folder):
+    words = data.load("folder", folder)
+    which = words.speakers != 1
+    made = sentences.joined(words, which, np.random.default_rng(3))
+    said = sorted(word for sentence in made for word in sentence.text.split())
+    assert said == sorted(words.names[label] for label in words.labels[which])
+    assert {sentence.speaker for sentence in made} == {0, 2, 3}
+    assert max(len(sentence.text.split()) for sentence in made) <= sentences.LONGEST
+    longest = max(made, key=lambda sentence: len(sentence.text.split()))
+    spoken = sum(len(words.word(i)) for i in range(len(words)) if words.speakers[i] == longest.speaker)
+    assert len(longest.samples) < spoken + words.rate * 2
+
+
+def test_synthetic_sentences_are_of_the_words(folder):
+    pytest.importorskip("espeakng_loader", reason="espeakng-loader is not installed")
+    made = sentences.synthetic(data.load("folder", folder), 1, 0)
+    assert len(made) == 51 and {word for s in made for word in s.text.split()} == {"no", "yes", "stop"}
+    assert all(2 <= len(s.text.split()) <= sentences.LONGEST and len(s.samples) > 2000 for s in made)
+
+
+def test_padding_changes_no_utterance(folder):
+    words = data.load("folder", folder)
+    torch.manual_seed(0)
+    frames = [torch.randn(t, 40).numpy() for t in (30, 41)]
+    padded, times = ctc.batched(frames)
+    assert padded.shape == (2, 41, 40) and times.tolist() == [15, 21] and not padded[0, 30:].any()
+    assert words.names == ("no", "stop", "yes")
+
+
+@pytest.fixture(scope="module")
+def config(folder):
+    return Config(
+        data="folder",
+        data_dir=folder,
+        method="topk",
+        classifier="ctc",
+        codes=16,
+        active=4,
+        width=5,
+        warps=1,
+        epochs=10,
+        batch=64,
+        learning_rate=3e-3,
+        levels=(),
+        sparsity=0.5,
+    )
+
+
+def test_it_learns_to_spell_what_an_unheard_voice_says(config, folder):
+    words = data.load("folder", folder)
+    test = words.speakers == 1
+    heard = evaluate.Heard(words, config, Shape.of(config), [test, ~test])
+    fold = evaluate_sentences.fold(config, heard, test)
+    assert fold.extra["character_error_rate"] < 40 and fold.accuracy.keys() == {"clean", "reverberation"}
+    assert fold.accuracy["clean"] == pytest.approx(100 - fold.extra["word_error_rate"])
+    assert fold.speakers == {"b": fold.accuracy["clean"]}
+    assert fold.trained.masking is not None and 0.3 < fold.trained.masking.sparsity < 0.6
+
+
+def test_a_transcriber_is_kept_loaded_and_used(config, tmp_path, tone, frequencies, capsys):
+    path = tmp_path / "sentences.gossamer"
+    result = run(replace(config, epochs=1, warps=3, levels=(20.0,), save=path))
+    assert result.value == pytest.approx(100 - result.extra["word_error_rate"]) and result.floor == 0
+    assert set(result.extra["speakers"]) == set("abcd") and result.latency_ms
+    assert set(result.extra["in_noise"]) == {"white 20 dB", "babble 20 dB", "reverberation"}
+    loaded = gossamer_speech.load(path)
+    assert isinstance(loaded, Transcriber) and loaded.names == ("no", "stop", "yes")
+    assert sum(int((p == 0).sum()) for p in loaded.classifier.parameters()) > 10_000
+    samples = np.concatenate([tone(*frequencies[word]) for word in ("no", "yes")])
+    found = loaded.posteriors(samples)
+    assert found.shape == (29, len("\0 enopsty")) and np.allclose(found.sum(1), 1, atol=1e-5)
+    soundfile.write(tmp_path / "a.wav", samples, 8000)
+    assert recognise.main(recognise.Options(path, (tmp_path / "a.wav",))) == 0
+    told = capsys.readouterr().out.rstrip("\n").split("\t")
+    assert told[0] == str(tmp_path / "a.wav") and set(told[1]) <= set(" enopsty?") and 0 < float(told[2]) <= 1
+    with pytest.raises(InputError, match="reads sentences of any length"):
+        export.main(export.Options(path, tmp_path / "a.onnx"))
+
+
+def test_what_ctc_cannot_read_is_refused():
+    with pytest.raises(InputError, match="reads words itself and has no codes"):
+        Config(method="temporal", classifier="ctc")
+    assert Config(classifier="ctc", synthetic=1).synthetic == 1
+    assert parts(Config(classifier="ctc")) == "weights Unstructured(), codes TopK(16) of 128"
