@@ -43,8 +43,8 @@ class Config:
     """learn to read each training word a second time in noise of other training words, too (temporal always hears
     half of them in noise)"""
     synthetic: int = 0
-    """times that each of 51 voices of eSpeak NG says each word's name, from which temporal learns, too; for ctc,
-    sentences of these words that each says"""
+    """times that each of 51 voices of eSpeak NG says each word's name, to be learned from, too; for ctc, sentences of
+    these words that each says"""
     sparsity: float = 0.8
     """share of weights that are zero, in [0, 1), for rigl, static-random, temporal and ctc's reader"""
     codes: int = 128
@@ -96,11 +96,6 @@ class Config:
         at_least(1, codes=self.codes, active=self.active, segments=self.segments, epochs=self.epochs, batch=self.batch)
         at_least(1, threads=self.threads)
         at_least(0, synthetic=self.synthetic)
-        if self.synthetic and self.method != "temporal" and self.classifier != "ctc":
-            raise InputError(
-                f"synthetic is {self.synthetic}, but {self.method!r} learns from recordings alone; leave it out, or "
-                "choose --method temporal or --classifier ctc."
-            )
         if self.method == "temporal" and self.classifier == "ctc":
             raise InputError(
                 "method is 'temporal', which reads words itself and has no codes; --classifier ctc wants some."

@@ -137,19 +137,36 @@ def learn(
         trained = learning.Trained(body, masking=masking, seconds=seconds)
         examples = Examples(torch.empty(len(images), 0), words.labels[train], words.speakers[train])
         return Recogniser(body, classifier, shape, words.names), trained, examples, 0.0
-    more = heard.varied()[chosen] if config.augment else None
     trained = learning.learn(config, sample(images, shape, config.seed), log)
     body = Features(trained.encoder, shape)
     examples = Examples(features(body, images), words.labels[train], words.speakers[train])
-    noisy = None if more is None else features(body, more)
+    more = [*_noisy(config, heard, train, body), *_synthetic(config, heard, body)]
     if config.classifier == "knn":
-        every = examples.features if noisy is None else torch.cat([examples.features, noisy])
-        labels = np.concatenate([examples.labels] * (len(every) // len(examples.labels)))
-        return Recogniser(body, reading.Neighbours(every, labels, classes), shape, words.names), trained, examples, 0.01
-    fit = (reading.ridge if config.classifier == "ridge" else reading.logistic)(examples, classes, noisy)
+        every = Examples.of([examples, *more])
+        neighbours = reading.Neighbours(every.features, every.labels, classes)
+        return Recogniser(body, neighbours, shape, words.names), trained, examples, 0.01
+    fit = (reading.ridge if config.classifier == "ridge" else reading.logistic)(
+        examples, classes, Examples.of(more) if more else None
+    )
     recogniser = Recogniser(body, fit.classifier, shape, words.names)
     recogniser.sharpness = fit.sharpness
     return recogniser, trained, examples, fit.penalty
+
+
+def _noisy(config: Config, heard: Heard, train: np.ndarray, body: nn.Module) -> list[Examples]:
+    """The marked words in noise, where `augment` asks for it."""
+    if not config.augment:
+        return []
+    images = heard.varied()[torch.from_numpy(train)]
+    return [Examples(features(body, images), heard.words.labels[train], heard.words.speakers[train])]
+
+
+def _synthetic(config: Config, heard: Heard, body: nn.Module) -> list[Examples]:
+    """The words' names by synthetic voices, a speaker of their own, where `synthetic` asks for them."""
+    if not config.synthetic:
+        return []
+    found, classes = features(body, heard.synthetic()), len(heard.words.names)
+    return [Examples(found, np.arange(len(found)) % classes, np.full(len(found), len(heard.words.speaker_names)))]
 
 
 @torch.inference_mode()

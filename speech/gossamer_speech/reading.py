@@ -21,6 +21,12 @@ class Examples:
     labels: np.ndarray
     speakers: np.ndarray
 
+    @classmethod
+    def of(cls, parts: "Sequence[Examples]") -> "Examples":
+        """Those of all parts."""
+        labels, speakers = (np.concatenate([getattr(part, name) for part in parts]) for name in ("labels", "speakers"))
+        return cls(torch.cat([part.features for part in parts]), labels, speakers)
+
     def only(self, which: np.ndarray) -> "Examples":
         """Those that are marked."""
         return Examples(self.features[torch.from_numpy(which)], self.labels[which], self.speakers[which])
@@ -82,10 +88,10 @@ class Fit:
     sharpness: float = 1.0
 
 
-def ridge(train: Examples, classes: int, more: Tensor | None = None) -> Fit:
+def ridge(train: Examples, classes: int, more: Examples | None = None) -> Fit:
     """One-against-all ridge regression; its penalty does best on speakers left out of the training ones in turn.
 
-    `more` (n, width) are the same words once more, in noise: learned from, but in the choice of the penalty.
+    `more` are learned from, too, but in the choice of the penalty: words in noise, words of synthetic voices.
     """
     space = Space.of(train.features)
     points = space(train.features)
@@ -105,8 +111,8 @@ def ridge(train: Examples, classes: int, more: Tensor | None = None) -> Fit:
         float(nn.functional.cross_entropy(sharpness * scores[penalty], labels.long())) for sharpness in SHARPNESSES
     ]
     if more is not None:
-        points = torch.cat([points, space(more)])
-        gram, aims = points @ points.T, torch.cat([aims, aims])
+        points = torch.cat([points, space(more.features)])
+        gram, aims = points @ points.T, torch.cat([aims, targets(more.labels, classes)])
     dual, offset = weights(gram, aims, penalty)
     weight = (points.T @ dual / space.scale[:, None]).T
     return Fit(
@@ -117,15 +123,15 @@ def ridge(train: Examples, classes: int, more: Tensor | None = None) -> Fit:
     )
 
 
-def logistic(train: Examples, classes: int, more: Tensor | None = None) -> Fit:
+def logistic(train: Examples, classes: int, more: Examples | None = None) -> Fit:
     """Multinomial logistic regression, its penalty chosen as `ridge` does, in coordinates of the words' span."""
     from sklearn.linear_model import LogisticRegression
 
     space = Space.of(train.features)
-    points, labels = space(train.features), train.labels
+    points, labels, speakers = space(train.features), train.labels, train.speakers
     if more is not None:
-        points, labels = torch.cat([points, space(more)]), np.concatenate([labels, labels])
-    speakers = np.concatenate([train.speakers] * (len(labels) // len(train.labels)))
+        points = torch.cat([points, space(more.features)])
+        labels, speakers = np.concatenate([labels, more.labels]), np.concatenate([speakers, more.speakers])
     values, vectors = torch.linalg.eigh((points @ points.T).double())
     kept = values > 1e-9 * values[-1]
     basis = (points.T.double() @ vectors[:, kept] / values[kept].sqrt()).float()  # orthonormal, (width, rank)

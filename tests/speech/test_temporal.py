@@ -1,9 +1,9 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from gossamer import InputError
 from gossamer_speech import data, espeak, evaluate, temporal
 from gossamer_speech.config import Config
 from gossamer_speech.recogniser import Shape
@@ -58,5 +58,18 @@ def test_synthetic_voices_say_the_words_names_too(folder):
     assert heard.synthetic().shape == (3 * 51, 1, 48, 40)
     recogniser = evaluate.learn(config, heard, words.speakers != 0, print)[0]
     assert recogniser(heard.clean()).shape == (24, 3)
-    with pytest.raises(InputError, match="synthetic is 1, but 'topk' learns from recordings alone"):
-        replace(config, method="topk")
+
+
+@pytest.mark.parametrize("classifier", ["ridge", "logistic", "knn"])
+def test_readers_learn_from_synthetic_voices_and_noise(folder, classifier):
+    base = Config(data="folder", data_dir=folder, method="mfcc-13", warps=1, classifier=classifier, segments=2)
+    words = data.load("folder", folder)
+    train = words.speakers != 0
+    scores = []
+    for config in (base, replace(base, synthetic=1), replace(base, augment=True)):
+        heard = evaluate.Heard(words, config, Shape.of(config), [~train, train])
+        recogniser, _, examples, _ = evaluate.learn(config, heard, train, lambda line: None)
+        assert len(examples.features) == train.sum()  # few labels are drawn from recordings alone
+        scores.append(recogniser(heard.clean()).detach().numpy())
+    assert np.isfinite(scores).all()
+    assert not np.allclose(scores[0], scores[1]) and not np.allclose(scores[0], scores[2])
