@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -36,7 +38,7 @@ def test_a_reader_reads_and_its_layer_ignores_dead_features(reader, width):
         assert reading.percent(fit.classifier(test.features), test.labels) > 75
     assert fit.classifier.weight[:, 0].abs().max() < 1e-3 * fit.classifier.weight.abs().max()
     assert fit.held_out > 70
-    noisy = reader(train, 4, train.features + 0.1)
+    noisy = reader(train, 4, replace(train, features=train.features + 0.1))
     assert not torch.equal(noisy.classifier.weight, fit.classifier.weight)
 
 
