@@ -65,18 +65,20 @@ def main(options: Options) -> int:
         part = parts / f"{start:09d}"
         names += json.loads(part.with_suffix(".json").read_text())["names"]
         matrices.append(sparse.load_npz(part.with_suffix(".npz")))
-    sparse.save_npz(options.out, sparse.vstack(matrices, format="csr"))
+    whole = sparse.csr_matrix(sparse.vstack(matrices, format="csr"))
+    del features, matrices  # a folder of many hours gives many numbers
+    sparse.save_npz(options.out, whole)
     write_atomically(told, "".join(f"{name}\n" for name in names).encode())
     for file in parts.iterdir():
         file.unlink()
     parts.rmdir()
-    print(f"{len(names)} files, {sum(m.nnz for m in matrices)} numbers in {options.out}; {len(faults)} left out")
+    print(f"{len(names)} files, {whole.nnz} numbers in {options.out}; {len(faults)} left out")
     return int(bool(faults))
 
 
 def learned(options: Options, paths: list[Path], parts: Path) -> SparseSpeechFeatures:
     """The transformer, learned from some of the files; always the same for the same folder."""
-    features = SparseSpeechFeatures(options.codes, options.active, pool=options.pool)
+    features = SparseSpeechFeatures(options.codes, options.active, pool=options.pool, held=40_000)
     told = json.dumps({"files": [str(path) for path in paths], **{k: str(v) for k, v in asdict(options).items()}})
     settings = parts / "settings"
     if settings.is_file() and settings.read_text() != told:

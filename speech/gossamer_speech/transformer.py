@@ -59,22 +59,11 @@ class SparseSpeechFeatures(TransformerMixin, BaseEstimator):
     def fit(self, X: Iterable[Utterance], y: Any = None) -> Self:
         """Learn from utterances: `epochs` passes over at most `held` of their windows, drawn evenly; y is not used."""
         self._start()
-        kept: list[np.ndarray] = []
-        every, seen, total = 1, 0, 0
-        for utterance in self._checked(X):
-            for block in self._windows(utterance):
-                chosen = block[(-seen) % every :: every]
-                seen += len(block)
-                kept.append(chosen.copy())
-                total += len(chosen)
-                if total > 2 * self.held:  # thin out, so that memory stays bounded
-                    everything = np.concatenate(kept)[::2]
-                    kept, total, every = [everything], len(everything), 2 * every
-        if not total:
+        patches = torch.from_numpy(self._evenly(X))
+        if not len(patches):
             raise InputError("there is nothing to learn from: no utterance gave a window.")
-        patches = torch.from_numpy(np.concatenate(kept))
         self.scale_ = max(float(patches.std()), 1e-6)
-        self.autoencoder_.center(patches / self.scale_)
+        self.autoencoder_.center(patches.div_(self.scale_))
         for _ in range(self.epochs):
             for batch in torch.randperm(len(patches), generator=self._draw).split(self.batch):
                 self._step(patches[batch])
@@ -90,7 +79,7 @@ class SparseSpeechFeatures(TransformerMixin, BaseEstimator):
                 if not hasattr(self, "scale_"):
                     self.scale_ = max(float(patches.std()), 1e-6)
                     self.autoencoder_.center(patches / self.scale_)
-                for batch in patches.split(self.batch):
+                for batch in (patches / self.scale_).split(self.batch):
                     self._step(batch)
         return self
 
@@ -156,8 +145,24 @@ class SparseSpeechFeatures(TransformerMixin, BaseEstimator):
         self._dead = DeadCodes(self.autoencoder_, patience=20_000)
         self.__dict__.pop("scale_", None)
 
-    def _step(self, patches: Tensor) -> None:
-        x = patches / self.scale_
+    def _evenly(self, X: Iterable[Utterance]) -> np.ndarray:
+        """Every n-th window of all utterances, n a power of two, so that at most `held` (and half as many) are kept."""
+        kept = np.empty((self.held, self.width * self.mels), np.float32)
+        every, seen = 1, 0  # kept are the windows 0, every, 2 · every, … of those seen
+        for utterance in self._checked(X):
+            for block in self._windows(utterance):
+                while -(-(seen + len(block)) // every) > self.held:
+                    half = kept[: -(-seen // every) : 2]
+                    kept[: len(half)] = half
+                    every *= 2
+                start = -(-seen // every)
+                chosen = block[start * every - seen :: every]
+                kept[start : start + len(chosen)] = chosen
+                seen += len(block)
+        return kept[: -(-seen // every)]
+
+    def _step(self, x: Tensor) -> None:
+        """One step on windows (n, inputs) over their scale."""
         loss, reconstruction, codes = Squared()(self.autoencoder_, x)
         self._optimizer.zero_grad()
         loss.backward()
