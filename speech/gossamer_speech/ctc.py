@@ -13,89 +13,12 @@ from gossamer.dynamic import last_move
 from gossamer_speech import noise
 from gossamer_speech.config import Config
 from gossamer_speech.data import Words
-from gossamer_speech.recogniser import Features, Shape
-from gossamer_speech.sentences import LONGEST, Sentence, joined, spelt
+from gossamer_speech.letters import symbols
+from gossamer_speech.recogniser import Features, Shape, Transcriber, untrained
+from gossamer_speech.sentences import LONGEST, Sentence, joined
 
-CHANNELS, DEPTH, REACH = 96, 3, 9  # of the network: channels, layers over time, places that each sees
-BEAM, CUT = 16, 1e-3  # hypotheses that are kept; the least probability of a letter that extends them
 BATCH = 16  # sentences in a gradient
 Log = Callable[[str], None]
-
-
-class Residual(nn.Sequential):
-    """x plus the layers of x."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """The sum."""
-        return input + super().forward(input)
-
-
-def network(inputs: int, symbols: int) -> nn.Sequential:
-    """Codes over time (n, inputs, times) to scores of symbols (n, symbols, times)."""
-    layers: list[nn.Module] = [nn.Conv1d(inputs, CHANNELS, 1, bias=False), nn.BatchNorm1d(CHANNELS), nn.ReLU()]
-    for _ in range(DEPTH):
-        convolution = nn.Conv1d(CHANNELS, CHANNELS, REACH, padding=REACH // 2, bias=False)
-        layers.append(Residual(convolution, nn.BatchNorm1d(CHANNELS), nn.ReLU()))
-    return nn.Sequential(*layers, nn.Dropout(0.2), nn.Conv1d(CHANNELS, symbols, 1))
-
-
-def untrained(body: Features, names: Sequence[str]) -> nn.Sequential:
-    """A network for the codes of `body` and the letters of the words."""
-    inputs = body.codes(torch.zeros(1, body.shape.width, body.shape.mels)).flatten(2).shape[2]
-    return network(inputs, len(symbols(names)))
-
-
-class Transcriber(nn.Module):
-    """Frames of an utterance (n, T, mels) to log-probabilities (n, ⌈T / 2⌉, symbols), the blank first.
-
-    `body` gives the codes, `classifier` reads them. `names` are the words that it was trained on, `symbols` the letters
-    in which they are spelt.
-    """
-
-    def __init__(self, body: Features, classifier: nn.Module, shape: Shape, names: Sequence[str]) -> None:
-        super().__init__()
-        self.body, self.classifier, self.shape = body, classifier, shape
-        self.names, self.threshold, self.sharpness = tuple(names), 0.0, 1.0
-        self.symbols = symbols(names)
-
-    def forward(self, frames: Tensor) -> Tensor:
-        """The log-probabilities."""
-        codes = self.body.codes(frames).flatten(2).clamp_min(0).sqrt()
-        return self.classifier(codes.transpose(1, 2)).transpose(1, 2).log_softmax(2)
-
-    @torch.inference_mode()
-    def posteriors(self, samples: np.ndarray) -> np.ndarray:
-        """The samples (n,) of an utterance at `shape.rate` to probabilities (times, symbols), float32."""
-        return self(torch.from_numpy(self.shape.front.frames(samples))[None])[0].exp().numpy()
-
-    def transcribe(self, samples: np.ndarray, beam: int = BEAM) -> tuple[str, float]:
-        """What is said in samples (n,): the words as spelt, and the mean probability of the best symbols.
-
-        `beam` hypotheses are kept (prefix search, Graves et al. 2006); 1 takes the best symbol of each time.
-        """
-        found = self.posteriors(samples)
-        return decoded(found, self.symbols, beam), float(found.max(1).mean())
-
-    @property
-    def example(self) -> Tensor:
-        """The frames of half a second of silence."""
-        return torch.zeros(1, 48, self.shape.mels)
-
-
-def symbols(names: Sequence[str]) -> str:
-    """The symbols in order: one for blank, the space, and the letters of the words."""
-    return "".join(["\0", " ", *sorted(set("".join(map(spelt, names))) - {" "})])
-
-
-def decoded(posteriors: np.ndarray, symbols: str, beam: int = BEAM) -> str:
-    """Probabilities (times, symbols) to words between single spaces, by fast-ctc-decode."""
-    from fast_ctc_decode import beam_search, viterbi_search  # pyright: ignore[reportAttributeAccessIssue]
-
-    if beam == 1:
-        text, _ = viterbi_search(posteriors, symbols)
-    else:
-        text, _ = beam_search(posteriors, symbols, beam_size=beam, beam_cut_threshold=min(CUT, 0.5 / len(symbols)))
-    return " ".join(text.split())
 
 
 def batched(frames: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,10 +13,7 @@ from gossamer_speech import espeak, learning, noise, reading
 from gossamer_speech.config import Config
 from gossamer_speech.data import Words, spoken
 from gossamer_speech.reading import Examples
-from gossamer_speech.recogniser import Features, Recogniser, Shape
-
-if TYPE_CHECKING:
-    from gossamer_speech.ctc import Transcriber
+from gossamer_speech.recogniser import Features, Recogniser, Shape, Transcriber
 
 PATCHES = 50_000  # of the training words, that a dictionary is learned from
 FEW = (1, 5, 10, 25, 100)  # labelled words a class, of training sizes that are compared
@@ -105,7 +101,7 @@ class Fold:
 
     accuracy: dict[str, float]
     speakers: dict[str, float]
-    recogniser: "Recogniser | Transcriber"
+    recogniser: Recogniser | Transcriber
     trained: learning.Trained
     extra: dict[str, float]
 

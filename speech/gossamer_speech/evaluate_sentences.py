@@ -6,12 +6,11 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from gossamer_speech import ctc, evaluate, learning, sentences
+from gossamer_speech import ctc, evaluate, learning, letters, sentences
 from gossamer_speech.config import Config
-from gossamer_speech.ctc import Transcriber
 from gossamer_speech.evaluate import Fold, Heard, Log
 from gossamer_speech.reading import Examples
-from gossamer_speech.recogniser import Features
+from gossamer_speech.recogniser import Features, Transcriber
 from gossamer_speech.sentences import Sentence
 
 
@@ -31,7 +30,8 @@ def learn(
 def fold(config: Config, heard: Heard, test: np.ndarray, log: Log = lambda line: None) -> Fold:
     """Learn from what is not marked, and transcribe what is: each test word once, in sentences of one speaker.
 
-    Accuracy is 100 less the word error rate, and at least 0: substituted, missing and additional words.
+    Accuracy is 100 less the word error rate, and at least 0: substituted, missing and additional words, each taken for
+    the nearest that is known. The `spelt` rates and those of characters are of what beam or best symbols spell.
     """
     words = heard.words
     transcriber, trained, _, _ = learn(config, heard, ~test, log)
@@ -45,15 +45,17 @@ def fold(config: Config, heard: Heard, test: np.ndarray, log: Log = lambda line:
     for name, kind, snr in noises:
         draw = np.random.default_rng(config.seed)
         posteriors = [transcriber.posteriors(sound) for sound in sentences.degraded(tests, kind, snr, words.rate, draw)]
-        found = [ctc.decoded(p, transcriber.symbols) for p in posteriors]
+        spelt = [letters.decoded(p, transcriber.symbols) for p in posteriors]
+        found = [letters.known(text, words.names) for text in spelt]
         said = [sentence.text for sentence in tests]
-        wrong, letters = sentences.errors(said, found)
+        wrong, _ = sentences.errors(said, found)
         accuracy[name] = right(wrong)
         if name == "clean":
-            greedy = sentences.errors(said, [ctc.decoded(p, transcriber.symbols, 1) for p in posteriors])
+            greedy = sentences.errors(said, [letters.decoded(p, transcriber.symbols, 1) for p in posteriors])
             speakers = _by_speaker(tests, found, words.speaker_names)
-            extra |= {"word_error_rate": wrong, "character_error_rate": letters}
-            extra |= {"greedy_word_error_rate": greedy[0], "greedy_character_error_rate": greedy[1]}
+            beam = sentences.errors(said, spelt)
+            extra |= {"word_error_rate": wrong, "spelt_word_error_rate": beam[0], "character_error_rate": beam[1]}
+            extra |= {"greedy_spelt_word_error_rate": greedy[0], "greedy_character_error_rate": greedy[1]}
     return Fold(accuracy, speakers, transcriber, trained, extra)
 
 

@@ -15,9 +15,8 @@ from gossamer import InputError
 from gossamer.onnx import export_onnx
 from gossamer.paths import refuse_unwritable, write_atomically
 from gossamer.threads import using_threads
-from gossamer_speech.ctc import Transcriber
 from gossamer_speech.folders import beside
-from gossamer_speech.recogniser import load
+from gossamer_speech.recogniser import Transcriber, load
 
 
 @dataclass(frozen=True)

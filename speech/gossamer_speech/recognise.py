@@ -18,8 +18,7 @@ from gossamer import __version__
 from gossamer.paths import cache
 from gossamer.threads import using_threads
 from gossamer_speech import audio
-from gossamer_speech.ctc import Transcriber
-from gossamer_speech.recogniser import Recogniser, load
+from gossamer_speech.recogniser import Recogniser, Transcriber, load
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,12 +14,9 @@ import gossamer as gs
 from gossamer import engine
 from gossamer import nn as gn
 from gossamer.files import about as read_about
-from gossamer_speech import encoders
+from gossamer_speech import encoders, letters
 from gossamer_speech.config import Config
 from gossamer_speech.features import Front, images
-
-if TYPE_CHECKING:
-    from gossamer_speech.ctc import Transcriber
 
 LENGTH, STRIDE, HOP = 48, 2, 4  # frames of a word; frames and bands from patch to patch
 WARP = 0.12  # the furthest vocal tract length from the middle one
@@ -163,9 +160,50 @@ class Recogniser(nn.Module):
                 self.engine.save(kept)
 
 
-def save(
-    recogniser: "Recogniser | Transcriber", path: Path, config: Config, extra: dict[str, Any] | None = None
-) -> int:
+def untrained(body: Features, names: Sequence[str]) -> nn.Sequential:
+    """A network for the codes of `body` and the letters of the words."""
+    inputs = body.codes(torch.zeros(1, body.shape.width, body.shape.mels)).flatten(2).shape[2]
+    return letters.network(inputs, len(letters.symbols(names)))
+
+
+class Transcriber(nn.Module):
+    """Frames of an utterance (n, T, mels) to log-probabilities (n, ⌈T / 2⌉, symbols), the blank first.
+
+    `body` gives the codes, `classifier` reads them. `names` are the words that it was trained on, `symbols` the letters
+    in which they are spelt.
+    """
+
+    def __init__(self, body: Features, classifier: nn.Module, shape: Shape, names: Sequence[str]) -> None:
+        super().__init__()
+        self.body, self.classifier, self.shape = body, classifier, shape
+        self.names, self.threshold, self.sharpness = tuple(names), 0.0, 1.0
+        self.symbols = letters.symbols(names)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """The log-probabilities."""
+        codes = self.body.codes(frames).flatten(2).clamp_min(0).sqrt()
+        return self.classifier(codes.transpose(1, 2)).transpose(1, 2).log_softmax(2)
+
+    @torch.inference_mode()
+    def posteriors(self, samples: np.ndarray) -> np.ndarray:
+        """The samples (n,) of an utterance at `shape.rate` to probabilities (times, symbols), float32."""
+        return self(torch.from_numpy(self.shape.front.frames(samples))[None])[0].exp().numpy()
+
+    def transcribe(self, samples: np.ndarray, beam: int = letters.BEAM) -> tuple[str, float]:
+        """What is said in samples (n,): words as spelt, the nearest of the known; mean probability of the best symbols.
+
+        `beam` hypotheses are kept (prefix search, Graves et al. 2006); 1 takes the best symbol of each time.
+        """
+        found = self.posteriors(samples)
+        return letters.known(letters.decoded(found, self.symbols, beam), self.names), float(found.max(1).mean())
+
+    @property
+    def example(self) -> Tensor:
+        """The frames of half a second of silence."""
+        return torch.zeros(1, 48, self.shape.mels)
+
+
+def save(recogniser: Recogniser | Transcriber, path: Path, config: Config, extra: dict[str, Any] | None = None) -> int:
     """Write the recogniser to a file of `gossamer.save`; return its bytes."""
     places = ("data_dir", *config.places)
     about = {
@@ -181,7 +219,7 @@ def save(
     return gs.save(recogniser, path, about=about)
 
 
-def load(path: str | Path) -> "Recogniser | Transcriber":
+def load(path: str | Path) -> Recogniser | Transcriber:
     """What `gossamer train speech … --save` kept; raises `InputError` for any other file.
 
     A transcriber for `--classifier ctc`, else a recogniser of words.
@@ -200,9 +238,7 @@ def load(path: str | Path) -> "Recogniser | Transcriber":
     return recogniser.eval().requires_grad_(False)
 
 
-def build(
-    config: Config, shape: Shape, sizes: list[tuple[int, ...]], names: Sequence[str]
-) -> "Recogniser | Transcriber":
+def build(config: Config, shape: Shape, sizes: list[tuple[int, ...]], names: Sequence[str]) -> Recogniser | Transcriber:
     """A recogniser or transcriber with parameters of these sizes, to be filled."""
     if config.method == "temporal":
         from gossamer_speech.temporal import network
@@ -211,8 +247,6 @@ def build(
         return Recogniser(body, classifier, replace(shape), names)
     body = Features(_encoder(config, sizes), shape)
     if config.classifier == "ctc":
-        from gossamer_speech.ctc import Transcriber, untrained
-
         return Transcriber(body, untrained(body, names), shape, names)
     classes, width = sizes[-2]
     return Recogniser(body, encoders.linear(torch.zeros(classes, width), torch.zeros(classes)), shape, names)

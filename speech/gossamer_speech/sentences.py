@@ -7,11 +7,11 @@ import numpy as np
 
 from gossamer_speech import espeak, noise
 from gossamer_speech.data import Words, spoken
+from gossamer_speech.letters import spelt
 
 LONGEST = 5  # words of a sentence
 PAUSE = (0.03, 0.25)  # seconds between two words
 ROOM = (35.0, 70.0)  # decibels that the room's noise lies below the speech
-DIGITS = dict(enumerate("zero one two three four five six seven eight nine".split()))  # noqa: SIM905
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,6 @@ class Sentence:
     text: str
     speaker: int
     samples: np.ndarray
-
-
-def spelt(name: str) -> str:
-    """A word as its letters: lower case, a digit by its English name, as "7" is "seven"."""
-    return DIGITS[int(name)] if name in map(str, DIGITS) else name.lower().replace(" ", "_")
 
 
 def joined(words: Words, which: np.ndarray, draw: np.random.Generator) -> list[Sentence]:

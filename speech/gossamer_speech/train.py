@@ -20,10 +20,9 @@ from gossamer.threads import use_threads
 from gossamer_speech import data, evaluate, evaluate_sentences, reading, recogniser, report
 from gossamer_speech.benchmark import HIGHER_IS_BETTER, METRIC
 from gossamer_speech.config import Config
-from gossamer_speech.ctc import Transcriber
 from gossamer_speech.data import Words
 from gossamer_speech.evaluate import Log
-from gossamer_speech.recogniser import Recogniser, Shape
+from gossamer_speech.recogniser import Recogniser, Shape, Transcriber
 
 
 def run(config: Config, log: Log = lambda line: None) -> Result:

@@ -7,10 +7,9 @@ import torch
 
 import gossamer_speech
 from gossamer import InputError
-from gossamer_speech import ctc, data, evaluate, evaluate_sentences, export, recognise, sentences
+from gossamer_speech import ctc, data, evaluate, evaluate_sentences, export, letters, recognise, sentences
 from gossamer_speech.config import Config
-from gossamer_speech.ctc import Transcriber
-from gossamer_speech.recogniser import Shape
+from gossamer_speech.recogniser import Shape, Transcriber
 from gossamer_speech.train import parts, run
 
 ALPHABET = "\0 ab"
@@ -30,20 +29,24 @@ def path_of(symbols: str, confidence: float = 0.9) -> np.ndarray:
     ("path", "text"), [("aab-b", "abb"), ("a--a", "aa"), ("-- a- -b ", "a b"), ("----", ""), ("ab  ba", "ab ba")]
 )
 def test_repeated_symbols_merge_and_blanks_go(path, text, beam):
-    assert ctc.decoded(path_of(path), ALPHABET, beam) == text
+    assert letters.decoded(path_of(path), ALPHABET, beam) == text
 
 
 def test_a_beam_adds_the_paths_that_spell_the_same():
     time = np.array([0.4, 0.0, 0.3, 0.3], np.float32)  # blank, space, a, b: "a" sums to 0.33, "" to 0.16
     posteriors = np.stack([time, np.array([0.4, 0.0, 0.6, 0.0], np.float32)])
-    assert ctc.decoded(posteriors, ALPHABET, 16) == "a"
+    assert letters.decoded(posteriors, ALPHABET, 16) == "a"
     tie = np.stack([np.array([0.55, 0.0, 0.45, 0.0], np.float32)] * 2)  # "": 0.30; "a": 0.70 by three paths
-    assert ctc.decoded(tie, ALPHABET, 1) == "" and ctc.decoded(tie, ALPHABET, 16) == "a"
+    assert letters.decoded(tie, ALPHABET, 1) == "" and letters.decoded(tie, ALPHABET, 16) == "a"
 
 
 def test_words_are_spelt_and_symbols_sorted():
-    assert [sentences.spelt(name) for name in ("7", "Yes", "good bye")] == ["seven", "yes", "good_bye"]
-    assert ctc.symbols(["no", "1"]) == "\0 eno"
+    assert [letters.spelt(name) for name in ("7", "Yes", "good bye")] == ["seven", "yes", "good_bye"]
+    assert letters.symbols(["no", "1"]) == "\0 eno"
+
+
+def test_words_are_taken_for_the_nearest_known():
+    assert letters.known("sive zro xyzzy", ["5", "0"]) == "five zero xyzzy" and letters.known("", ["5"]) == ""
 
 
 def test_errors_by_hand():
