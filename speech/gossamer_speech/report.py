@@ -13,7 +13,7 @@ from gossamer import InputError
 from gossamer.compare import percent
 from gossamer.results import Result
 from gossamer_speech.features import Front, filters
-from gossamer_speech.recogniser import HOP, Features, Recogniser
+from gossamer_speech.recogniser import HOP, Features, Recogniser, Transcriber
 
 ATOMS, WORDS = 4, 100
 STEPS = 99  # to which an atom's numbers are rounded
@@ -21,7 +21,7 @@ SLOWER = 4
 
 
 @torch.inference_mode()
-def kept(shipped: Recogniser, images: Tensor) -> dict[str, Any]:
+def kept(shipped: Recogniser | Transcriber, images: Tensor) -> dict[str, Any]:
     """What a result keeps for the page: the patches (width, bands) that the codes most active in some images of words
     (n, warps, frames, mels) look for, and the first band that each is most active at. No recording is kept."""
     encoder, shape = getattr(shipped.body, "encoder", None), shipped.shape
