@@ -105,8 +105,8 @@ def counted(name: str) -> Callable[[Row], str]:
 
 
 def number(value: float | None, form: str) -> str:
-    """A number by its format, a dash where there is none."""
-    return "–" if value is None else format(value, form)
+    """A number by its format, or four digits where it is large; a dash where there is none."""
+    return "–" if value is None else format(value, form if abs(value) < LARGE else ".4g")
 
 
 COLUMNS = (
@@ -117,7 +117,10 @@ COLUMNS = (
     Column("pattern", lambda row: row.first.pattern, number=False, terminal=False),
     Column("sparsity", lambda row: percent(row.mean("sparsity") or 0.0)),
     Column("metric", lambda row: f"{row.first.metric} {'↑' if row.first.higher_is_better else '↓'}", number=False),
-    Column("value", lambda row: f"{row.value:.3f}" + (f" ± {row.spread:.3f}" if len(row.results) > 1 else "")),
+    Column(
+        "value",
+        lambda row: number(row.value, ".3f") + (f" ± {number(row.spread, '.3f')}" if len(row.results) > 1 else ""),
+    ),
     Column("reference", lambda row: number(row.reference, ".3f"), terminal=False),
     Column("score", lambda row: number(row.score, ".2f")),
     Column("p", lambda row: number(row.p, ".2g"), terminal=False),
@@ -128,6 +131,7 @@ COLUMNS = (
     Column("seconds", lambda row: number(row.mean("train_seconds"), ".1f")),
     Column("caveat", lambda row: row.first.caveat, number=False),
 )
+LARGE = 1e9
 OPTIONAL = ("setting", "caveat")
 CAPTION = "score = (value − floor) / (reference − floor); p: paired t-test against the reference, seed by seed"
 

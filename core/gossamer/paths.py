@@ -29,8 +29,10 @@ def writing_atomically(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # a full disk names no file
+            error.filename = str(path)
         raise
     if os.name == "posix":  # the rename itself lasts only once the folder is on the disk
         folder = os.open(path.parent, os.O_RDONLY)

@@ -181,23 +181,40 @@ class Result:
 
         What an older version wrote is one: fields that are no more are passed over, new ones have their defaults.
         """
-        result = cls(**{name: value for name, value in fields.items() if name not in RETIRED})
-        given = [name for name in ("latency_ms", "seconds") if getattr(result, name) is not None]
-        for name, kind in {**NUMBERS, **dict.fromkeys(given, (int, float))}.items():
-            value = getattr(result, name)
-            if isinstance(value, bool) or not isinstance(value, kind) or not math.isfinite(value):
-                raise ValueError(f"{name} is {value!r:.60}")
-        for name in NUMBERS.keys() - {"value", "floor", "seed"} | set(given):
-            if getattr(result, name) < 0:
-                raise ValueError(f"{name} is {getattr(result, name)!r}, below 0")
-        if result.sparsity > 1 or not isinstance(result.higher_is_better, bool):
-            raise ValueError(f"sparsity is {result.sparsity!r}, higher_is_better {result.higher_is_better!r}")
-        for name in TEXTS:
-            if not isinstance(getattr(result, name), str):
-                raise TypeError(f"{name} is {getattr(result, name)!r:.60}")
-        if not all(isinstance(table, dict) for table in (result.config, result.extra, result.versions)):
-            raise TypeError("its config, extra or versions is no table")
-        return result
+        known = {field.name: field for field in dataclasses.fields(cls)}
+        if later := fields.keys() - known.keys() - RETIRED:
+            raise ValueError(f"this version does not know its {', '.join(sorted(later))}")
+        given = {name: value for name, value in fields.items() if name in known}
+        bare = (dataclasses.MISSING, dataclasses.MISSING)
+        needed = {name for name, field in known.items() if (field.default, field.default_factory) == bare}
+        if lacking := needed - given.keys():
+            raise ValueError(f"it has no {', '.join(sorted(lacking))}")
+        return checked(cls(**given))
+
+
+def checked(result: Result) -> Result:
+    """The result itself; raise `ValueError` or `TypeError` where its fields cannot be those of one."""
+    given = [name for name in ("latency_ms", "seconds") if getattr(result, name) is not None]
+    for name, kind in {**NUMBERS, **dict.fromkeys(given, (int, float))}.items():
+        value = getattr(result, name)
+        if isinstance(value, bool) or not isinstance(value, kind) or not math.isfinite(value):
+            raise ValueError(f"{name} is {value!r:.60}")
+    for name in NUMBERS.keys() - {"value", "floor", "seed"} | set(given):
+        if getattr(result, name) < 0:
+            raise ValueError(f"{name} is {getattr(result, name)!r}, below 0")
+    if result.sparsity > 1 or not isinstance(result.higher_is_better, bool):
+        raise ValueError(f"sparsity is {result.sparsity!r}, higher_is_better {result.higher_is_better!r}")
+    for name in TEXTS:
+        if not isinstance(getattr(result, name), str):
+            raise TypeError(f"{name} is {getattr(result, name)!r:.60}")
+    for name in ("domain", "method", "data", "metric"):
+        if not getattr(result, name):
+            raise ValueError(f"{name} is empty")
+    if not all(isinstance(table, dict) for table in (result.config, result.extra, result.versions)):
+        raise TypeError("its config, extra or versions is no table")
+    told = [[getattr(result, name) for name in TEXTS], result.config, result.versions]
+    json.dumps(told, ensure_ascii=False, allow_nan=False).encode()  # no nan, and no text that a file cannot hold
+    return result
 
 
 def read(folder: Path, domain: str | None = None, damaged: list[str] | None = None) -> list[Result]:
@@ -208,7 +225,10 @@ def read(folder: Path, domain: str | None = None, damaged: list[str] | None = No
     found = []
     for path in sorted(folder.glob(f"{domain or '*'}/*.json")):
         try:
-            found.append(Result.load(path))
+            result = Result.load(path)
+            if result.domain != path.parent.name:
+                raise InputError(f"{path} says that it is of the domain {result.domain!r}. Delete it and run again.")
+            found.append(result)
         except InputError as error:
             if damaged is None:
                 raise

@@ -108,3 +108,14 @@ def test_each_seed_is_tested_beside_its_own_reference():
     assert compare.rows([result("dense", 0.8), result("a", 0.7)])[1].p is None
     same = compare.rows([result(m, 0.8, seed=s) for m in ("dense", "a") for s in (1, 2)])[1]
     assert same.p == 1.0 and same.interval == (0.8, 0.8)
+
+
+def test_two_files_of_the_same_run_are_one_result():
+    damaged: list[str] = []
+    found = compare.distinct([result(seed=1), result(seed=2), result(value=0.7, seed=1)], damaged)
+    assert sorted((r.seed, r.value) for r in found) == [(1, 0.7), (2, result().value)]
+    assert len(damaged) == 1 and "two results of the same run" in damaged[0] and "seed 1" in damaged[0]
+
+
+def test_a_large_number_has_few_digits():
+    assert compare.number(1e308, ".3f") == "1e+308" and compare.number(123456.789, ".3f") == "123456.789"

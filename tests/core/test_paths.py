@@ -1,3 +1,5 @@
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,15 @@ def test_writing_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
         paths.write_atomically(path, None)  # pyright: ignore[reportArgumentType]
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        os, "fsync", lambda file: (_ for _ in ()).throw(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    )
+    with pytest.raises(OSError, match="No space left") as raised:
+        paths.write_atomically(tmp_path / "page.html", b"new")
+    assert raised.value.filename == str(tmp_path / "page.html") and not list(tmp_path.iterdir())
 
 
 def test_caches_lie_where_the_environment_says_now(tmp_path, monkeypatch):

@@ -74,6 +74,7 @@ def test_what_an_older_version_wrote_is_a_result(tmp_path):
         *("", "{", "[" * 100_000, "[]", '{"domain": "toy"}', "null", "nan"),
         *('"value": "0.9"', '"config": []', '"seed": 1.5', '"odd": 1', '"sparsity": 1.2', '"nonzeros": -1'),
         *('"latency_ms": NaN', '"latency_ms": "fast"', '"higher_is_better": 1', '"metric": null', '"value": 1e999'),
+        *(f'"bytes": {10**400}', '"config": {"sparsity": NaN}', '"caveat": "\\ud800"', '"method": ""'),
     ],
 )
 def test_a_damaged_file_names_itself_and_the_remedy(tmp_path, content):
@@ -90,6 +91,25 @@ def test_a_damaged_file_names_itself_and_the_remedy(tmp_path, content):
     damaged: list[str] = []
     assert results.read(tmp_path, "toy", damaged) == [result()]
     assert len(damaged) == 1 and "x.json" in damaged[0]
+
+
+def test_what_a_file_of_another_version_lacks_or_has_is_named(tmp_path):
+    path = result().save(tmp_path)
+    fields = json.loads(path.read_text())
+    path.write_text(json.dumps(fields | {"watts": 3}))
+    with pytest.raises(gs.InputError, match="this version does not know its watts"):
+        gs.Result.load(path)
+    path.write_text(json.dumps({name: value for name, value in fields.items() if name != "floor"}))
+    with pytest.raises(gs.InputError, match="it has no floor"):
+        gs.Result.load(path)
+
+
+def test_a_file_in_another_domains_folder_is_left_out(tmp_path):
+    path = result().save(tmp_path)
+    (tmp_path / "other").mkdir()
+    path.rename(tmp_path / "other" / path.name)
+    damaged: list[str] = []
+    assert results.read(tmp_path, damaged=damaged) == [] and "of the domain 'toy'" in damaged[0]
 
 
 @dataclass(frozen=True)
