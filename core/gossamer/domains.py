@@ -3,9 +3,11 @@
 import importlib
 import importlib.metadata
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from types import ModuleType
 from typing import Any, Protocol, cast
 
@@ -148,6 +150,11 @@ def remedy(name: str, missing: str) -> str:
 
 
 def _entries() -> dict[str, importlib.metadata.EntryPoint]:
+    return _entries_on(tuple(sys.path))
+
+
+@lru_cache(1)  # looking through all that is installed takes as long as a small run
+def _entries_on(_: tuple[str, ...]) -> dict[str, importlib.metadata.EntryPoint]:
     return {entry.name: entry for entry in importlib.metadata.entry_points(group="gossamer.domains")}
 
 

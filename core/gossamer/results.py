@@ -10,6 +10,7 @@ import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,6 +42,7 @@ TEXTS = ("domain", "method", "data", "pattern", "metric", "reference", "caveat",
 _ROWS = re.compile(r"\[\n[-+.\deE,\s]*\]")
 
 
+@cache
 def versions() -> dict[str, str]:
     """Versions of Python and of the installed packages that a result can depend on."""
     found = {"python": platform.python_version()}
@@ -52,8 +54,9 @@ def versions() -> dict[str, str]:
     return found | {"gossamer": __version__}
 
 
+@cache
 def commit() -> str:
-    """The commit of the checkout this package runs from, with `+` where files differ from it; empty outside one."""
+    """The commit of the checkout this process runs from, with `+` where files differ from it; empty outside one."""
     here = Path(__file__).resolve().parent
 
     def git(*words: str) -> str:
@@ -138,7 +141,7 @@ class Result:
     reference: str = "dense"
     caveat: str = ""
     latency_ms: float | None = None
-    versions: dict[str, str] = field(default_factory=versions)
+    versions: dict[str, str] = field(default_factory=lambda: dict(versions()))
     commit: str = field(default_factory=commit)
     command: str = ""
     seconds: float | None = field(default=None, compare=False)

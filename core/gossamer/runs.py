@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import json
 import os
 import shlex
 import time
@@ -113,15 +114,25 @@ def finished(runs: Sequence[Run], folder: Path, damaged: list[str] | None = None
 
     What is wrong with a file that is no result is added to `damaged`; its run is not finished.
     """
-    stored: dict[str, list[Result]] = {}
+    there: dict[str, list[Result]] = {}
+    by_content: dict[tuple[str, ...], dict[str, Result]] = {}
     found: dict[Run, Result] = {}
     for run in runs:
-        if run.domain not in stored:
-            stored[run.domain] = read(folder, run.domain, [] if damaged is None else damaged)
-        same = [result for result in stored[run.domain] if not differing(result.config, run.config)]
-        if same:
-            found[run] = same[-1]
+        if run.domain not in there:
+            there[run.domain] = read(folder, run.domain, [] if damaged is None else damaged)
+        own = plain(run.config)
+        kind = (run.domain, *own)  # a run is known by these fields; which of them are places may differ from run to run
+        if kind not in by_content:
+            by_content[kind] = _by_content(there[run.domain], defaults(type(run.config)), list(own))
+        if result := by_content[kind].get(json.dumps(own)):
+            found[run] = result
     return found
+
+
+def _by_content(results: Sequence[Result], default: dict[str, Any], names: Sequence[str]) -> dict[str, Result]:
+    """The results by these fields of their configurations; what one lacks has its default."""
+    configs = [({**default, **result.config}, result) for result in results]
+    return {json.dumps({name: config.get(name) for name in names}): result for config, result in configs}
 
 
 def run_all(
@@ -143,7 +154,9 @@ def run_all(
     waiting = deque(run for run in runs if run not in there)
     deaths: Counter[Run] = Counter()
     with where or pool() as workers, _claims() as claims:
-        while waiting or workers.busy:
+
+        def begin() -> Iterator[tuple[Run, Result]]:
+            """Start as many as there is room for; yields those that another process has ended meanwhile."""
             for _ in range(len(waiting) if workers.free else 0):
                 run = waiting.popleft()
                 claim = claims.get(run) or _claim(run, folder)
@@ -157,6 +170,9 @@ def run_all(
                     workers.start(run)
                     if not workers.free:
                         break
+
+        while waiting or workers.busy:
+            yield from begin()
             if waiting and not workers.busy:
                 tell(waiting[0], Notice("another process on this folder has this run; waiting for it"))
             for run, kind, content in workers.messages(LOOK):
@@ -167,6 +183,7 @@ def run_all(
                     waiting.appendleft(run)
                     tell(run, Notice(f"its process died {content}; it is run once more"))
                 else:
+                    yield from begin()  # its worker need not wait until the result is written
                     if kind == "result":
                         content = _save(run, content, folder, tell)
                     elif kind == "died":
