@@ -282,3 +282,43 @@ def test_a_sparse_sequence_of_many_tokens_is_an_image():
     assert "conv2d" in {node.operation for node in compiled.graph.nodes}
     close(called(compiled, x), called(model, x))
     close(called(compiled, x[:1]), called(model, x[:1]))
+
+
+@pytest.mark.parametrize("mask", [None, "keys", "pairs", "constant", "causal"])
+def test_attention_between_sparse_layers_stays_an_image(mask: str | None, tmp_path: Path):
+    class Attention(nn.Module):
+        """Two heads of queries that share one of keys, between linear maps."""
+
+        def __init__(self):
+            super().__init__()
+            self.norm, self.last = nn.RMSNorm(16), nn.Linear(16, 16)
+            self.q, self.k, self.v = nn.Linear(16, 16), nn.Linear(16, 8), nn.Linear(16, 8)
+            self.register_buffer("constant", torch.where(torch.rand(70, 70) < 0.3, -torch.inf, 0.0))
+
+        def forward(self, x, seen):
+            x = self.norm(self.last(x))
+            q, k, v = (f(x).unflatten(2, (-1, 8)).transpose(1, 2) for f in (self.q, self.k, self.v))
+            masks = {"keys": seen[:, None, None], "pairs": seen[:, None, None] & seen[:, None, :, None]}
+            given = {"attn_mask": self.constant if mask == "constant" else masks.get(mask or "")}
+            y = nn.functional.scaled_dot_product_attention(
+                q, k, v, **given, is_causal=mask == "causal", enable_gqa=True
+            )
+            return x + self.last(y.transpose(1, 2).flatten(2))
+
+    torch.manual_seed(0)
+    model = Attention().eval()
+    gossamer.sparsify(model, 0.8, include=("*",), distribution="uniform")
+    x, seen = torch.randn(2, 70, 16), torch.rand(2, 70) < 0.8
+    compiled: Any = gossamer.compile(model, (x, seen), strict=True)
+    operations = {node.operation for node in compiled.graph.nodes}
+    assert "attend" in operations and "attention" not in operations and "linear" not in operations
+    expected = model(x, seen).nan_to_num(0.0)  # a query that sees no key
+    close(compiled(x, seen).nan_to_num(0.0), expected)
+    compiled.save(tmp_path / "engine")
+    close(np.nan_to_num(engine.load(tmp_path / "engine")(x.numpy(), seen.numpy())), expected)
+    onnx.export_onnx(compiled, tmp_path / "onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "onnx", providers=["CPUExecutionProvider"])
+    inputs = {"x": x.numpy(), "seen": seen.numpy()}
+    used = {key: inputs[key] for key in (one.name for one in session.get_inputs())}
+    if mask not in ("pairs",):  # ONNX gives no number where no key is seen
+        close(session.run(None, used)[0], expected)

@@ -25,12 +25,14 @@ def move_tokens_last(graph: Graph) -> Graph:
 
 
 class _Tokens:
-    """`images` maps values to the same as images, `made` all values to their nodes."""
+    """`images` maps values to the same as images, `heads` those of attentions, `made` all values to their nodes."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph, self.nodes = graph, list[Node]()
         self.shapes, self.others = graph.shapes(2), graph.shapes(3)
         self.images: dict[str, str] = {}
+        self.heads: dict[str, str] = {}  # of an attention, (batch, heads, tokens, size), to the image that has them
+        self.masks: dict[tuple[str, int], str] = {}
         self.made: dict[str, Node] = {node.name: node for node in graph.nodes}
         for node in graph.nodes:
             self._take(node)
@@ -39,7 +41,7 @@ class _Tokens:
 
     def _take(self, node: Node) -> None:
         """Append the node as it is, or what it becomes."""
-        heads = self._split(node)
+        heads = self._split(node) or self._attend(node)
         moved = None if heads else self._moved(node)
         if moved:
             _, tokens, features = self.shapes[node.name]
@@ -69,7 +71,9 @@ class _Tokens:
 
     def _moved(self, node: Node) -> Node | None:
         """Append and return the node's equivalent on images, or None."""
-        if node.operation not in ("linear", "layer_norm", "activation", "binary") or not self._is_sequence(node.name):
+        if node.operation not in ("linear", "layer_norm", "rms_norm", "activation", "binary") or not self._is_sequence(
+            node.name
+        ):
             return None
         attributes, tensors, operation = dict(node.attributes), dict(node.tensors), node.operation
         if operation == "linear":
@@ -81,7 +85,7 @@ class _Tokens:
             operation, attributes = "conv2d", attributes | _PIXEL
         elif not self._are_images(node.inputs, self.shapes[node.name]) or "other" in tensors:
             return None
-        elif operation == "layer_norm":
+        elif operation in ("layer_norm", "rms_norm"):
             if attributes["axes"] != [2]:
                 return None
             attributes["axes"] = [1]
@@ -100,11 +104,42 @@ class _Tokens:
         shape, whole = self.shapes[before.name], self.shapes[before.inputs[0]]
         if node.attributes["axes"] != _HEADS or len(shape) != 4 or shape[1] != whole[1]:
             return False
-        _, tokens, heads, size = shape
-        parts = [-1, heads, size, tokens]
-        apart = self._emit("reshape", self.images[before.inputs[0]], f"{node.name}.heads", node.layer, shape=parts)
-        self._emit("permute", apart, node.name, node.layer, axes=[0, 1, 3, 2])
+        self._heads(node, self.images[before.inputs[0]])
         return True
+
+    def _heads(self, node: Node, image: str) -> None:
+        """Take a node's value from the image that has its heads."""
+        _, heads, tokens, size = self.shapes[node.name]
+        self.heads[node.name] = image
+        apart = self._emit("reshape", image, f"{node.name}.heads", node.layer, shape=[-1, heads, size, tokens])
+        self._emit("permute", apart, node.name, node.layer, axes=[0, 1, 3, 2])
+
+    def _attend(self, node: Node) -> bool:
+        """Let an attention whose heads are in images make one."""
+        if node.operation != "attention" or not all(name in self.heads for name in node.inputs[:3]):
+            return False
+        queries, keys, values = (self.shapes[name] for name in node.inputs[:3])
+        if keys != values or len(node.inputs) + len(node.tensors) > 4:
+            return False
+        masks, tensors = [self._turned(name, queries[2], node.layer) for name in node.inputs[3:]], dict(node.tensors)
+        if "mask" in tensors:
+            mask = self.graph.tensors[tensors["mask"]]
+            shape = (*([1] * (4 - mask.ndim)), *mask.shape)
+            mask = np.broadcast_to(mask.reshape(shape), (*shape[:2], queries[2], keys[2]))
+            tensors["mask"] += ".turned"
+            self.graph.tensors[tensors["mask"]] = np.ascontiguousarray(mask.swapaxes(2, 3))
+        inputs = [*(self.heads[name] for name in node.inputs[:3]), *masks]
+        attributes = node.attributes | {"heads": queries[1], "groups": keys[1]}
+        self.nodes.append(Node("attend", f"{node.name}.image", inputs, tensors, attributes, node.layer))
+        self._heads(node, f"{node.name}.image")
+        return True
+
+    def _turned(self, mask: str, queries: int, layer: str) -> str:
+        """Return a mask as an attention of images adds it."""
+        if (mask, queries) not in self.masks:
+            name = f"{mask}.turned{queries}"
+            self.masks[mask, queries] = self._emit("turned_mask", mask, name, layer, queries=queries)
+        return self.masks[mask, queries]
 
     def _join(self, node: Node) -> None:
         """Make an image of the heads that a node joins to a sequence again."""
@@ -114,6 +149,9 @@ class _Tokens:
         if not self._is_sequence(node.name) or self.shapes[before.name][1] != self.shapes[node.name][1]:
             return
         _, tokens, features = self.shapes[node.name]
+        if before.inputs[0] in self.heads:
+            self.images[node.name] = self.heads[before.inputs[0]]
+            return
         turned = self._emit("permute", before.inputs[0], f"{node.name}.turned", node.layer, axes=[0, 1, 3, 2])
         shape = [-1, features, 1, tokens]
         self.images[node.name] = self._emit("reshape", turned, f"{node.name}.image", node.layer, shape=shape)

@@ -74,23 +74,27 @@ class _Machine:
         return Value(self.vectors, chosen)
 
     def exp(self, x: Value) -> Value:
-        """e^x = 2^n e^r, |r| ≤ ln(2)/2, and Cephes' polynomial of e^r (Moshier): relative error below 2e-7.
+        return exponential(self.vectors, x)
 
-        Adding 1.5 · 2^23 rounds x / ln(2) to the whole number n, which then stands in the sum's lowest bits.
-        """
-        b, v = self.vectors.builder, self.vectors
-        inside = v.clamp(x.value, _number(-87), _number(88))
-        rounded = v.fma(inside, _number(1 / math.log(2)), _number(12582912))
-        n = b.fsub(rounded, _number(12582912))
-        high = 0.693359375  # the leading bits of ln(2), so that n · high is exact
-        r = v.fma(n, _number(-high), inside)
-        r = v.fma(n, _number(high - math.log(2)), r)
-        series = _number(1.9875691500e-4)
-        for c in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
-            series = v.fma(series, r, _number(c))
-        series = b.fadd(v.fma(series, b.fmul(r, r), r), _number(1))
-        bits = b.add(b.bitcast(rounded, INTEGERS), _integer(127))
-        return Value(v, b.fmul(series, b.bitcast(b.shl(bits, _integer(23)), VECTOR)))
+
+def exponential(v: Vectors, x: Value) -> Value:
+    """e^x = 2^n e^r, |r| ≤ ln(2)/2, and Cephes' polynomial of e^r (Moshier): relative error below 2e-7.
+
+    Adding 1.5 · 2^23 rounds x / ln(2) to the whole number n, which then stands in the sum's lowest bits.
+    """
+    b = v.builder
+    inside = v.clamp(x.value, _number(-87), _number(88))
+    rounded = v.fma(inside, _number(1 / math.log(2)), _number(12582912))
+    n = b.fsub(rounded, _number(12582912))
+    high = 0.693359375  # the leading bits of ln(2), so that n · high is exact
+    r = v.fma(n, _number(-high), inside)
+    r = v.fma(n, _number(high - math.log(2)), r)
+    series = _number(1.9875691500e-4)
+    for c in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
+        series = v.fma(series, r, _number(c))
+    series = b.fadd(v.fma(series, b.fmul(r, r), r), _number(1))
+    bits = b.add(b.bitcast(rounded, INTEGERS), _integer(127))
+    return Value(v, b.fmul(series, b.bitcast(b.shl(bits, _integer(23)), VECTOR)))
 
 
 def _integer(value: int) -> ir.Constant:

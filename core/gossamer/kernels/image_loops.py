@@ -1,10 +1,9 @@
-"""Loops for what stands between convolutions: scalings, sums, depthwise convolutions and norms of images.
+"""Loops for what stands between convolutions: scalings, sums, and depthwise convolutions of images.
 
-An item is one channel of one image (of a norm: one row of one image). Columns of images are adjacent; strides are in
+An item is one channel of one image (of a norm: some pixels of one row). Columns of images are adjacent; strides are in
 bytes, but those of taps in floats.
 """
 
-import math
 from enum import IntEnum, auto
 from typing import Any
 
@@ -83,6 +82,7 @@ class Norm(IntEnum):
     WEIGHT = Image.END  # float32 (channels,)
     BIAS = auto()
     EPSILON = auto()  # float32
+    CENTRED = auto()  # float32, 1 where the mean is taken off, else 0
     SIZE = auto()
 
 
@@ -201,48 +201,3 @@ def convolve_channels(table: int, worker: int, first: int, end: int) -> None:
                 p, q, r = floats(x + 4 * offsets[t]), floats(x + 4 * offsets[t + 1]), floats(x + 4 * offsets[t + 2])
                 add_taps(y, p, q, r, values[t], values[t + 1], values[t + 2], peek(table, Taps.STRIDE_COLUMNS))
             finish(table, address)
-
-
-@fast
-def add_row(y: np.ndarray, a: np.ndarray) -> None:
-    """y += a."""
-    for w in range(y.size):
-        y[w] += a[w]
-
-
-@fast
-def add_squares(y: np.ndarray, a: np.ndarray, mean: np.ndarray) -> None:
-    """y += (a - mean)²."""
-    for w in range(y.size):
-        y[w] += (a[w] - mean[w]) * (a[w] - mean[w])
-
-
-@fast
-def normalize_row(
-    y: np.ndarray, a: np.ndarray, mean: np.ndarray, scale: np.ndarray, weight: float, bias: float
-) -> None:
-    """y = (a - mean) · scale · weight + bias."""
-    for w in range(y.size):
-        y[w] = (a[w] - mean[w]) * scale[w] * weight + bias
-
-
-@c_function(void(int64, int64, int64, int64))
-def normalize_pixels(table: int, worker: int, first: int, end: int) -> None:
-    """The layer norm over the channels of each pixel; an item is a row of an image."""
-    channels, height, width = peek(table, Image.CHANNELS), peek(table, Image.HEIGHT), peek(table, Image.WIDTH)
-    mean, scale = np.empty(width, F), np.empty(width, F)
-    weight, bias = floats(peek(table, Norm.WEIGHT)), floats(peek(table, Norm.BIAS))
-    for item in range(first, end):
-        n, h = item // height, item % height
-        mean[:] = F(0.0)
-        scale[:] = F(0.0)
-        for c in range(channels):
-            add_row(mean, floats(place(table, Image.X, n, c, h))[:width])
-        mean /= F(channels)
-        for c in range(channels):
-            add_squares(scale, floats(place(table, Image.X, n, c, h))[:width], mean)
-        for w in range(width):
-            scale[w] = F(1.0) / F(math.sqrt(scale[w] / F(channels) + peek_float(table, Norm.EPSILON)))
-        for c in range(channels):
-            a, y = floats(place(table, Image.X, n, c, h))[:width], floats(place(table, Image.OUT, n, c, h))[:width]
-            normalize_row(y, a, mean, scale, weight[c], bias[c])

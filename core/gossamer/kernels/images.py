@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gossamer.kernels import image_loops, pooling
+from gossamer.kernels import image_loops, norm_loops, pooling
 from gossamer.kernels.activation import Activation
 from gossamer.kernels.compiled import CFunction
 from gossamer.kernels.functions import CLAMP
@@ -94,12 +94,15 @@ def depthwise(
     return table.task(image_loops.convolve_channels, _planes(out))
 
 
-def layer_norm(x: np.ndarray, out: np.ndarray, weight: np.ndarray, bias: np.ndarray, epsilon: float) -> Task:
-    """The layer norm over the channels of each pixel, with weight and bias (channels,)."""
+def layer_norm(
+    x: np.ndarray, out: np.ndarray, weight: np.ndarray, bias: np.ndarray, epsilon: float, centred: bool = True
+) -> Task:
+    """The norm over the channels of each pixel, with weight and bias (channels,); RMSNorm where it is not centred."""
     table = _Table(Norm.SIZE, x, out)
     table.columns[Norm.WEIGHT], table.columns[Norm.BIAS] = table.at(weight), table.at(bias)
-    table.columns.view(np.float32)[2 * Norm.EPSILON] = epsilon
-    return table.task(image_loops.normalize_pixels, out.shape[0] * out.shape[2])
+    floats = table.columns.view(np.float32)
+    floats[2 * Norm.EPSILON], floats[2 * Norm.CENTRED] = epsilon, centred
+    return table.task(norm_loops.normalize_pixels, out.shape[0] * out.shape[2] * -(-out.shape[3] // norm_loops.BAND))
 
 
 def mean(x: np.ndarray, out: np.ndarray) -> Task:

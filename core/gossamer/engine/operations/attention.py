@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from gossamer.engine.node import Node
+from gossamer.engine.operations import compiled
 from gossamer.engine.operations.entry import (
     Call,
     NotCapturedError,
@@ -159,6 +160,17 @@ def _capture_attention(call: Call) -> str:
     return call.emit("attention", inputs, tensors, scale=float(scale), causal=bool(call["is_causal"]))
 
 
+def _bind(inputs: list[np.ndarray], tensors: dict[str, np.ndarray], attributes: dict[str, Any], out: np.ndarray) -> Any:
+    if len(inputs) > 3 or any(x.strides[3] != 4 for x in (*inputs, out)):
+        return NotImplemented
+    mask = tensors.get("mask")
+    if mask is not None:
+        shape = (*([1] * (4 - mask.ndim)), *mask.shape)
+        mask = np.broadcast_to(mask.reshape(shape), (*shape[:2], inputs[0].shape[2], inputs[1].shape[2]))
+        mask = np.ascontiguousarray(mask.swapaxes(2, 3))
+    return compiled.attending(*inputs, out, mask, attributes)
+
+
 ATTENTION = Operation(
     inputs=range(3, 5),
     tensors=("mask?",),
@@ -171,4 +183,5 @@ ATTENTION = Operation(
         "float32" if set(kinds[:3]) == {"float32"} and set(kinds[3:]) <= {"float32", "bool"} else None
     ),
     torch=_attention_torch,
+    bind=_bind,
 )

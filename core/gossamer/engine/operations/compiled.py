@@ -12,10 +12,12 @@ from gossamer.kernels import Activation
 try:
     from gossamer.codes import loops
     from gossamer.kernels import images
+    from gossamer.kernels.attention import attention
     from gossamer.kernels.copies import plain, splitting
     from gossamer.kernels.products import transposing
     from gossamer.kernels.tasks import Program
 except ImportError:  # no Numba: the plain references do the work
+    attention: Any = None
     loops: Any = None
     images: Any = None
     plain: Any = None
@@ -26,6 +28,7 @@ except ImportError:  # no Numba: the plain references do the work
 __all__ = [
     "Program",
     "as_rows",
+    "attending",
     "copying",
     "fit",
     "function",
@@ -89,3 +92,13 @@ def turning(x: np.ndarray, out: np.ndarray) -> Any:
     if transposing is None or not x.size or not views or not rows:
         return copying((out, x.swapaxes(-1, -2)))
     return Program([transposing(*(matrices for _, matrices in pairs))])
+
+
+def attending(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, out: np.ndarray, mask: np.ndarray | None, attributes: dict[str, Any]
+) -> Any:
+    """Return the call of attention on heads (batch, heads, tokens, size); a mask is (…, keys, queries), added."""
+    if attention is None or (mask is not None and (mask.strides[3] != 4 or mask.shape[3] != q.shape[2])):
+        return NotImplemented
+    task = attention(q, k, v, out, scale=attributes["scale"], causal=attributes["causal"], mask=mask)
+    return NotImplemented if task is None else Program([task])

@@ -1,5 +1,6 @@
 """Norms of each input by itself."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -66,13 +67,19 @@ def _capture(call: Call) -> str:
     return call.emit("layer_norm", [call["input"]], tensors, axes=axes, epsilon=call["eps"])
 
 
-def _bind(inputs: list[np.ndarray], tensors: dict[str, np.ndarray], attributes: dict[str, Any], out: np.ndarray) -> Any:
+def _bind(
+    inputs: list[np.ndarray],
+    tensors: dict[str, np.ndarray],
+    attributes: dict[str, Any],
+    out: np.ndarray,
+    centred: bool = True,
+) -> Any:
     x = inputs[0]
     if attributes["axes"] != [1] or not compiled.fit(x, out):
         return NotImplemented
     weight = tensors.get("weight", np.ones(x.shape[1], np.float32))
     bias = tensors.get("bias", np.zeros(x.shape[1], np.float32))
-    return compiled.Program([compiled.images.layer_norm(x, out, weight, bias, attributes["epsilon"])])
+    return compiled.Program([compiled.images.layer_norm(x, out, weight, bias, attributes["epsilon"], centred)])
 
 
 LAYER_NORM = Operation(
@@ -123,6 +130,7 @@ RMS_NORM = Operation(
     run=rms_norm,
     onnx=_rms_onnx,
     captures={"rms_norm": _capture_rms},
+    bind=partial(_bind, centred=False),
 )
 
 # By groups of channels ----------------------------------------------------------------------------------------------
