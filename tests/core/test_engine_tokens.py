@@ -293,19 +293,17 @@ def test_attention_between_sparse_layers_stays_an_image(mask: str | None, tmp_pa
             super().__init__()
             self.norm, self.last = nn.RMSNorm(16), nn.Linear(16, 16)
             self.q, self.k, self.v = nn.Linear(16, 16), nn.Linear(16, 8), nn.Linear(16, 8)
-            self.register_buffer("constant", torch.where(torch.rand(70, 70) < 0.3, -torch.inf, 0.0))
 
         def forward(self, x, seen):
             x = self.norm(self.last(x))
             q, k, v = (f(x).unflatten(2, (-1, 8)).transpose(1, 2) for f in (self.q, self.k, self.v))
             masks = {"keys": seen[:, None, None], "pairs": seen[:, None, None] & seen[:, None, :, None]}
-            given = {"attn_mask": self.constant if mask == "constant" else masks.get(mask or "")}
-            y = nn.functional.scaled_dot_product_attention(
-                q, k, v, **given, is_causal=mask == "causal", enable_gqa=True
-            )
+            added = constant if mask == "constant" else masks.get(mask or "")
+            y = nn.functional.scaled_dot_product_attention(q, k, v, added, 0.0, mask == "causal", enable_gqa=True)
             return x + self.last(y.transpose(1, 2).flatten(2))
 
     torch.manual_seed(0)
+    constant = torch.where(torch.rand(70, 70) < 0.3, -torch.inf, 0.0)
     model = Attention().eval()
     gossamer.sparsify(model, 0.8, include=("*",), distribution="uniform")
     x, seen = torch.randn(2, 70, 16), torch.rand(2, 70) < 0.8

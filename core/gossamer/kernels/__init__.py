@@ -43,7 +43,8 @@ The modules, in the order in which a convolution meets them (each imports only w
     rows, product_loops, products    matrix-vector products and transpositions, likewise
     copies                           images to and from the phases of a stride
     binding                          a convolution on any arrays, copied where they do not lie as the kernel wants
-    image_loops, pooling, images     what stands between convolutions; the last binds the others' loops
+    image_loops, pooling, norm_loops, images     what stands between convolutions; the last binds the others' loops
+    attention_loops, attention       attention, dense, with the queries in the vectors
     training_loops, training_batches, training    values that change, and the gradients
 
 A kernel is a `tasks.Task`: a C function of (table, worker, first, end) that does the items first … end-1 of what a
