@@ -28,13 +28,17 @@ def compile(
     example: Any,
     *,
     masks: "Mapping[str, torch.Tensor] | None" = None,
+    dynamic: Any = None,
     strict: bool = False,
 ) -> "Engine | Whole":
     """Compile a model in evaluation mode into a fused program whose sparse layers run as sparse kernels.
 
     `example` is what the model takes: an input, a tuple or list of them, or a dict of keywords; an input is a tensor of
     float32, int64, int32 or bool, or dicts, lists, dataclasses of such. The batch comes first and may have another size
-    at each call. What the model returns comes back as it is made: tuples, dicts, dataclasses, model outputs.
+    at each call. `dynamic` opens other sizes, as `dynamic_shapes` does in torch.export: by the argument's name, its
+    open axes (`{"ids": {1: torch.export.Dim("tokens", max=512)}}`); the first call at a size plans it, a few
+    plans are kept, and all share the packed weights. What the model returns comes back as it is made: tuples, dicts,
+    dataclasses, model outputs.
     Weights that are zero are the pattern; `masks` (parameter name -> bool tensor) sets further weights to zero. Batch
     norms are folded into weights, activations and residual additions into the kernels, and each layer becomes sparse
     only where that was measured to be faster at the example's batch size; where a whole call is slower than the model's
@@ -43,8 +47,8 @@ def compile(
     and with `strict` they are an error. Where the example is on a GPU, all of it stays PyTorch code, with linear layers
     that are 2:4 sparse as PyTorch's semi-structured tensors.
 
-    Raises InputError where the model is in training mode, the example holds no tensor, a mask fits no parameter, or,
-    with `strict`, a part would stay PyTorch code.
+    Raises InputError where the model is in training mode, the example holds no tensor, a mask fits no parameter,
+    `dynamic` does not fit the arguments, or, with `strict`, a part would stay PyTorch code.
     """
     import torch
     from torch.utils._pytree import tree_leaves
@@ -53,6 +57,7 @@ def compile(
     from gossamer.engine.dense import DenseLayer
     from gossamer.engine.gpu import compile_on_gpu
     from gossamer.engine.join import join_sums
+    from gossamer.engine.sizes import trace_sizes
     from gossamer.engine.tokens import move_tokens_last
     from gossamer.scores.batches import failing
 
@@ -70,8 +75,12 @@ def compile(
         return compile_on_gpu(model, args)
     with torch.no_grad(), failing("the model"):
         model(*args, **kwargs)
+    sizes = None
     try:
-        graph = trace(model, example)
+        if dynamic is None:
+            graph = trace(model, example)
+        else:
+            graph, sizes = trace_sizes(_with_dense_layers(model), args, kwargs, dynamic)
     except NotCapturedError as reason:
         _stays("the model", str(reason), strict)
         kept = Whole(model, Report(), str(reason))
@@ -84,6 +93,9 @@ def compile(
         _stays(parts + (f" and {len(left) - 5} more" if len(left) > 5 else ""), "no operations of the engine", strict)
     with torch.no_grad():
         engine = build(join_sums(move_tokens_last(graph)), len(tensors[0]), DenseLayer)
+        if sizes is not None:
+            sizes.share(engine._layers, graph)
+            engine.sizes = sizes
         if not _agree(engine, model, args, kwargs):
             reason = "the engine's answer to the example is not the model's"
             _stays("the model", reason, strict)

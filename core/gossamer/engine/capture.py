@@ -24,7 +24,21 @@ def capture(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, 
     Raises NotCapturedError where the whole model has to stay PyTorch code.
     """
     signature = Signature(model, args, kwargs or {})
-    graph = Capture(exported.export(model, signature), signature).graph
+    return graph_of(exported.export(model, signature), signature)
+
+
+def graph_of(
+    program: torch.export.ExportedProgram,
+    signature: Signature,
+    sizes: Mapping[Any, int] | None = None,
+    state: Mapping[str, torch.Tensor] | None = None,
+) -> Graph:
+    """Return an exported program as a graph: at these sizes (symbol -> int) of what is open beside the batch, and with
+    the tensors of `state`, whose memory it then shares, in the place of the program's own.
+
+    Raises NotCapturedError where the whole model has to stay PyTorch code.
+    """
+    graph = Capture(program, signature, sizes or {}, state).graph
     try:
         graph.shapes(2)
         graph.value_kinds()
@@ -36,7 +50,14 @@ def capture(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, 
 class Capture:
     """Walks an exported program; `values` maps its nodes to names of values, constant tensors, or symbolic sizes."""
 
-    def __init__(self, program: torch.export.ExportedProgram, signature: Signature) -> None:
+    def __init__(
+        self,
+        program: torch.export.ExportedProgram,
+        signature: Signature,
+        sizes: Mapping[Any, int],
+        state: Mapping[str, torch.Tensor] | None,
+    ) -> None:
+        self.sizes, self.shares = sizes, state is not None
         self.values: dict[torch.fx.Node, Any] = {}
         self.graph = Graph({}, [], {}, None)
         self.kinds: dict[str, str] = {}
@@ -44,7 +65,7 @@ class Capture:
         self.alive: list[torch.Tensor] = []
         self.symbols: list[Any] = []  # the batch sizes of inputs that never meet are symbols of their own
         self.inputs = iter(signature.tensors)
-        self.kept = {**program.state_dict, **program.constants}
+        self.kept = {**program.state_dict, **program.constants, **(state or {})}
         self.specs = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
         outputs = self._walk(program.graph, program.graph_module)
         self._output(outputs, signature)
@@ -65,6 +86,17 @@ class Capture:
                 return pytree.tree_map_only(torch.fx.Node, self.values.__getitem__, node.args[0])
         raise NotCapturedError("a graph without an output")
 
+    def size(self, size: Any) -> Any:
+        """A size as it is known: a number, or a symbol of the batch's."""
+        if not self.sizes or not isinstance(size, torch.SymInt):
+            return size
+        known = size.node.expr.subs(self.sizes)
+        return int(known) if known.is_number else size.node.shape_env.create_symintnode(known, hint=None)
+
+    def shape(self, node: torch.fx.Node) -> tuple[Any, ...]:
+        """The shape of a node's value."""
+        return tuple(map(self.size, node.meta["val"].shape))
+
     def _placeholder(self, node: torch.fx.Node) -> None:
         spec = self.specs[node.name]
         if spec.kind is not InputKind.USER_INPUT:
@@ -72,9 +104,9 @@ class Capture:
             self.values[node] = self.kept[name].detach()
             self.names[id(self.values[node])] = name.removeprefix(PREFIX)
             return
-        batch, *shape = node.meta["val"].shape
+        batch, *shape = self.shape(node)
         if not isinstance(batch, torch.SymInt) or not all(isinstance(size, int) for size in shape):
-            raise NotCapturedError(f"input {node.name} of shape {tuple(node.meta['val'].shape)}")
+            raise NotCapturedError(f"input {node.name} of shape {self.shape(node)}")
         self.symbols.append(batch.node.expr)
         self.values[node] = name = next(self.inputs)
         self.graph.inputs[name] = tuple(shape)
@@ -94,7 +126,9 @@ class Capture:
         if isinstance(node.target, torch._ops.HigherOrderOperator):
             return self._inline(node, args)
         value = node.meta.get("val")
-        if isinstance(value, torch.SymInt) or value is None:  # a size, or a check of one
+        if isinstance(value, torch.SymInt):
+            return self.size(value)
+        if isinstance(value, torch.SymBool) or value is None:  # a check of a size
             return value
         sources = pytree.tree_leaves([self.values[source] for source in node.all_input_nodes])
         if exported.name_of(node) in exported.NEW:  # the first argument gives its dtype alone
@@ -173,9 +207,9 @@ class Capture:
             return call
 
         def shape(batch: int) -> tuple[int, ...]:
-            return tuple(map(exported.size_at(symbols, batch), value.shape))
+            return tuple(map(exported.size_at(symbols, batch), shape_of))
 
-        kind, name = KINDS[value.dtype], exported.name_of(target)
+        kind, name, shape_of = KINDS[value.dtype], exported.name_of(target), self.shape(node)
         return self.emit(node, "torch", names, {}, bind=bind, shape=shape, kind=kind, operator=name)
 
     def emit(
@@ -226,7 +260,7 @@ class Capture:
             self.names[id(value)] = unused(name, {*self.names.values(), *self.graph.tensors})
         name = self.names[id(value)]
         array = value.detach().cpu().to(torch.float32).numpy()
-        self.graph.tensors[name] = array.copy()  # the engine does not follow the model's later changes
+        self.graph.tensors[name] = array if self.shares else array.copy()  # or else it would follow the model's changes
         self.alive.append(value)  # its id is its name
         return name
 
@@ -265,12 +299,12 @@ class _Call:
     @property
     def shape(self) -> tuple[Any, ...]:
         """The first argument's shape."""
-        return tuple(exported.first_argument(self.node).meta["val"].shape)
+        return self.capture.shape(exported.first_argument(self.node))
 
     @property
     def sizes(self) -> list[int]:
         """The result's shape with -1 in the place of the batch."""
-        sizes = [size if isinstance(size, int) else -1 for size in self.node.meta["val"].shape]
+        sizes = [size if isinstance(size, int) else -1 for size in self.capture.shape(self.node)]
         if sizes.count(-1) > 1:
             raise NotCapturedError(f"shape {self.node.meta['val'].shape}")
         return sizes

@@ -1,5 +1,6 @@
 """Choosing for every layer between sparse kernel, dense kernel and torch, by measuring them where they will run."""
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import numpy as np
 from gossamer import kernels
 from gossamer.engine.graph import Graph
 from gossamer.engine.node import Node
+from gossamer.engine.operations import Shape
 from gossamer.engine.plan import plan
 from gossamer.engine.steps import LAYERS, Layer, Step, bind, bind_layer, bind_torch, is_matrix
 from gossamer.threads import using_threads
@@ -130,10 +132,10 @@ def _choose_layer(
         return measure(bind_layer(node, graph, layer, values, 1)), layer
 
     x = values[node.inputs[0]]
-    dense = [timed(_pack(node, weight, None, bias, matrix, x))]
+    dense = [timed(pack(node, weight, None, bias, matrix, x.shape))]
     if make_dense is not None:
         dense.append(timed(make_dense(node, weight, bias, matrix)))
-    sparse = [timed(_pack(node, weight, mask, bias, matrix, x))] if density < SPARSE else []
+    sparse = [timed(pack(node, weight, mask, bias, matrix, x.shape))] if density < SPARSE else []
     if depthwise is not None and not matrix and depthwise.is_depthwise(node, graph) and _has_halo(x):
         (sparse if density < SPARSE else dense).append(timed(depthwise.Depthwise(node, weight, bias)))
     dense_us = min(us for us, _ in dense)
@@ -146,16 +148,17 @@ def _has_halo(x: np.ndarray) -> bool:
     return x.ndim == 4 and x.shape[2:] != (1, 1)
 
 
-def _pack(
-    node: Node, weight: np.ndarray, mask: np.ndarray | None, bias: np.ndarray | None, matrix: bool, x: np.ndarray
+def pack(
+    node: Node, weight: np.ndarray, mask: np.ndarray | None, bias: np.ndarray | None, matrix: bool, shape: Shape
 ) -> Layer:
+    """Return a convolution or linear map as a kernel's, for an input of this shape."""
     activation = kernels.Activation(**node.attributes["activation"]) if node.attributes["activation"] else None
     if matrix:
         mask = None if mask is None else mask.reshape(mask.shape[:2])
-        weight, rows = weight.reshape(weight.shape[:2]), x.size // max(1, weight.shape[1])
+        weight, rows = weight.reshape(weight.shape[:2]), math.prod(shape) // max(1, weight.shape[1])
         return kernels.linear(weight, mask, bias=bias, activation=activation, rows=rows)
     geometry: dict[str, Any] = {name: tuple(node.attributes[name]) for name in ("stride", "padding", "dilation")}
-    geometry |= {"groups": node.attributes["groups"], "size": x.shape[2:]}
+    geometry |= {"groups": node.attributes["groups"], "size": shape[2:]}
     return kernels.conv2d(weight, mask, bias=bias, activation=activation, **geometry)
 
 

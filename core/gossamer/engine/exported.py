@@ -29,8 +29,8 @@ PREFIX = "model."
 class Signature:
     """How a model's arguments and outputs are arranged.
 
-    `arguments` is the template of what it takes, `tensors` its inputs by name, and `output`, after a call, the template
-    of what it returned, its names the places in a list of `count` tensors.
+    `arguments` is the template of what it takes, `parameters` the names of those by place, `tensors` its inputs by
+    name, and `output`, after a call, the template of what it returned, its names places in a list of `count` tensors.
     """
 
     output: Any = None
@@ -40,6 +40,7 @@ class Signature:
         self.tensors: dict[str, torch.Tensor] = {}
         parameters = list(inspect.signature(model.forward).parameters)
         first = [parameters[place] if place < len(parameters) else f"input{place}" for place in range(len(args))]
+        self.parameters = first
 
         def place(value: Any, path: str) -> Any:
             if not isinstance(value, torch.Tensor):
@@ -93,8 +94,13 @@ def _constant(value: Any, what: str) -> Any:
     raise NotCapturedError(f"{what} of type {type(value).__name__}, which holds no tensors that the engine knows")
 
 
-def export(model: torch.nn.Module, signature: Signature) -> torch.export.ExportedProgram:
-    """Return the model as a program with an open batch size. Raises NotCapturedError where that cannot be."""
+def export(
+    model: torch.nn.Module, signature: Signature, axes: Mapping[str, Mapping[int, Any]] | None = None
+) -> torch.export.ExportedProgram:
+    """Return the model as a program with an open batch size, and further open axes of inputs, as torch.export has them.
+
+    Raises NotCapturedError where that cannot be.
+    """
     for name, x in signature.tensors.items():
         if x.dtype not in KINDS or x.ndim < (2 if x.is_floating_point() else 1):
             raise NotCapturedError(f"input {name} is {x.dtype} of shape {tuple(x.shape)}, no batch of a known dtype")
@@ -102,10 +108,10 @@ def export(model: torch.nn.Module, signature: Signature) -> torch.export.Exporte
         if parameter.is_floating_point() and parameter.dtype != torch.float32:
             raise NotCapturedError(f"{name} is {parameter.dtype}, not torch.float32: convert the model by float()")
     several = tuple(torch.cat([x[:1], x[:1]]) for x in signature.tensors.values())  # batch 1 would be fixed
-    open_batch = tuple({0: torch.export.Dim.DYNAMIC} for _ in several)
+    shapes = tuple({0: torch.export.Dim.DYNAMIC, **(axes or {}).get(name, {})} for name in signature.tensors)
     with _silence(), torch.no_grad():
         try:
-            program = torch.export.export(Flat(model, signature), several, dynamic_shapes=(open_batch,))
+            program = torch.export.export(Flat(model, signature), several, dynamic_shapes=(shapes,))
             if writes_through_views(program.graph):
                 program = program.run_decompositions({})
             program.graph.eliminate_dead_code()

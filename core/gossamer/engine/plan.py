@@ -39,8 +39,9 @@ def plan(graph: Graph, batch: int) -> dict[str, np.ndarray]:
     places = _places(graph, shapes, resolution)
     offsets, size = _offsets(graph, shapes, resolution, places)
     memory = aligned(size)
-    buffers = {name: _layout(shapes[name], resolution)[1](memory[offset:]) for name, offset in offsets.items()}
     values = {name: np.zeros(shapes[name], kind) for name, kind in graph.value_kinds().items() if kind != "float32"}
+    inside = {name: offset for name, offset in offsets.items() if name not in values}
+    buffers = {name: _layout(shapes[name], resolution)[1](memory[offset:]) for name, offset in inside.items()}
     for name in shapes:
         values[name] = _locate(values, buffers, shapes, places, name)
     return values

@@ -19,6 +19,7 @@ from gossamer.threads import current_threads, using_threads
 
 if TYPE_CHECKING:
     from gossamer.engine.parts import Parts
+    from gossamer.engine.sizes import Sizes
 
 KEPT = 4
 """Batch sizes whose buffers an engine keeps."""
@@ -28,8 +29,11 @@ class Engine:
     """A compiled network. Call it with what the model takes: torch tensors give tensors, NumPy arrays give arrays.
 
     Any batch size goes, in as many parts as it takes for their values to stay in the cache; the other sizes are the
-    example's. Calls from several threads wait for each other.
+    example's, but for those that `dynamic` left open. Calls from several threads wait for each other.
     """
+
+    sizes: "Sizes | None" = None
+    """What answers at other sizes than the example's."""
 
     def __init__(self, graph: Graph, layers: dict[str, Layer], report: Report) -> None:
         self._graph, self._layers, self._report = _without_weights(graph), layers, report
@@ -46,7 +50,14 @@ class Engine:
         Raises InputError where the inputs are not arranged as the example's, or have other shapes or dtypes.
         """
         given = self._given(inputs, named)
-        arrays = self._checked(given)
+        arrays = self._arrays(given)
+        if self.sizes is not None:
+            shapes = tuple(array.shape[1:] for array in arrays)
+            if shapes != tuple(self._graph.inputs.values()):
+                other = self.sizes.engine(shapes)
+                other._eager = self._eager
+                return other(*inputs, **named)
+        self._check(arrays)
         batch, threads = len(arrays[0]), current_threads()
         if not batch:
             return self._returned(self._empty(), given)
@@ -106,7 +117,7 @@ class Engine:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Engine":
         twin = Engine(self._graph, self._layers, self._report)
-        twin._eager = self._eager
+        twin._eager, twin.sizes = self._eager, self.sizes
         return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -114,6 +125,10 @@ class Engine:
             if node.operation == "torch":
                 name = f"{node.layer or node.name} stays PyTorch code ({node.attributes['operator']})"
                 raise InputError(f"{name} and cannot be pickled: keep the model, and compile it where it is used")
+        if self.sizes is not None:
+            raise InputError(
+                "an engine of open sizes cannot be pickled: keep the model, and compile it where it is used"
+            )
         return _rebuilt, (self.graph, self._batch)
 
     @property
@@ -131,17 +146,20 @@ class Engine:
         """The memory of all weights, in bytes."""
         packed = _weights(self._graph)
         rest = sum(tensor.nbytes for name, tensor in self._graph.tensors.items() if name not in packed)
-        return rest + sum(layer.bytes for layer in self._layers.values())
+        return rest + sum(layer.bytes for layer in self._layers.values()) + (self.sizes.bytes if self.sizes else 0)
 
     def save(self, path: str | Path) -> None:
         """Write a JSON graph and the weights, never code, into a file that `gossamer.engine.load` reads without torch.
 
+        Its sizes, but for the batch's, are the example's, also where others were open.
         Raises InputError where a part of the network stayed PyTorch code.
         """
         saved.write(self.graph, path)
 
-    def _checked(self, inputs: list[Any]) -> list[np.ndarray]:
-        arrays = [_array(name, x) for name, x in zip(self._graph.inputs, inputs, strict=True)]
+    def _arrays(self, inputs: list[Any]) -> list[np.ndarray]:
+        return [_array(name, x) for name, x in zip(self._graph.inputs, inputs, strict=True)]
+
+    def _check(self, arrays: list[np.ndarray]) -> None:
         for array, (name, shape) in zip(arrays, self._graph.inputs.items(), strict=True):
             if not array.ndim or array.shape[1:] != shape or array.shape[:1] != arrays[0].shape[:1]:
                 wanted = ", ".join(["batch", *map(str, shape)])
@@ -151,7 +169,6 @@ class Engine:
             kind = self._graph.kinds.get(name, "float32")
             if array.dtype != kind:
                 raise InputError(f"input {name!r} is {array.dtype}, not {kind}: convert it")
-        return arrays
 
     def _run_parts(self, arrays: list[np.ndarray], threads: int) -> tuple[int, list[dict[str, np.ndarray]]]:
         """Run as many whole parts of a batch as keep all threads busy, each part in one thread: how many inputs those

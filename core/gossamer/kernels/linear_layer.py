@@ -29,6 +29,15 @@ class Linear:
         self.shape, self.activation = (outputs, inputs), activation
         self.nonzeros, self.density, self.pattern = weights.nonzeros, self.convolution.density, weights.pattern
 
+    @classmethod
+    def of(cls, convolution: Convolution) -> "Linear":
+        """The linear layer of a 1×1 convolution, with its weights."""
+        layer = cls.__new__(cls)
+        layer.convolution, layer.activation = convolution, convolution.activation
+        layer.shape = convolution.shape[:2]
+        layer.nonzeros, layer.density, layer.pattern = convolution.nonzeros, convolution.density, convolution.pattern
+        return layer
+
     @property
     def bytes(self) -> int:
         """The memory of the packed weight."""

@@ -55,7 +55,8 @@ def _onnx(w: Writer, node: Node) -> None:
     turned = w.emit("Transpose", [parts[1]], name + ".keys", perm=[0, 1, 3, 2])
     scores = w.emit("MatMul", [turned, parts[0]], name + ".product")
     scores = w.emit("Mul", [scores, w.constant(a["scale"], name + ".scale")], name + ".scaled")
-    for place, mask in enumerate([*masks, *([w.tensor(node, "mask")] if node.tensors else [])]):
+    masks = [*masks, w.tensor(node, "mask")] if node.tensors else masks
+    for place, mask in enumerate(masks):
         scores = w.emit("Add", [scores, mask], f"{name}.masked{place}")
     if a["causal"]:
         later = w.constant(np.where(np.tri(queries, keys, dtype=np.bool_), 0, -np.inf).T, name + ".later")

@@ -168,7 +168,8 @@ def _bind(inputs: list[np.ndarray], tensors: dict[str, np.ndarray], attributes: 
         shape = (*([1] * (4 - mask.ndim)), *mask.shape)
         mask = np.broadcast_to(mask.reshape(shape), (*shape[:2], inputs[0].shape[2], inputs[1].shape[2]))
         mask = np.ascontiguousarray(mask.swapaxes(2, 3))
-    return compiled.attending(*inputs, out, mask, attributes)
+    q, k, v = inputs
+    return compiled.attending(q, k, v, out, mask, attributes)
 
 
 ATTENTION = Operation(
