@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from gossamer.errors import InputError as InputError
     from gossamer.files import load as load
     from gossamer.files import save as save
+    from gossamer.latency import Budget as Budget
+    from gossamer.latency import budget as budget
     from gossamer.lottery import find_ticket as find_ticket
     from gossamer.masking import Masking as Masking
     from gossamer.oneshot import SparseGPT as SparseGPT
@@ -77,6 +79,8 @@ _HOMES = {
     "load": "files",
     "Engine": "engine",
     "compile": "engine",
+    "Budget": "latency",
+    "budget": "latency",
     "export_onnx": "onnx",
 }
 __all__ = ["nn", *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]

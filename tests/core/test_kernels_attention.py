@@ -10,7 +10,8 @@ from gossamer.engine.operations import OPERATIONS
 pytest.importorskip("numba", reason="Numba is not installed")
 
 from gossamer.kernels import images
-from gossamer.kernels.attention import attention
+from gossamer.kernels.attention import attention, attention_of_one
+from gossamer.kernels.attention_loops import Attention
 from gossamer.kernels.tasks import Program
 
 
@@ -64,6 +65,18 @@ def test_attention_by_hand():
     Program([attention(q, k, v, out, scale=1.0) or pytest.fail("too small")])()
     np.testing.assert_array_equal(out, 5.0)
     assert attention(q[:, :, :7], k, v, out[:, :, :7], scale=1.0) is None
+
+
+@pytest.mark.parametrize("keys", [1, 5, 70])
+def test_attention_of_one_query_is_that_of_its_twin(keys: int):
+    rng = np.random.default_rng(0)
+    q, k, v = heads(rng, 2, 4, 1, 10, False), heads(rng, 2, 2, 70, 10, False), heads(rng, 2, 2, 70, 10, False)
+    out = np.full_like(q, np.nan)
+    task = attention_of_one(q, k, v, out, 0.3)
+    task.table[Attention.KEYS] = keys
+    Program([task], 2)()
+    expected = OPERATIONS["attention"].run([q, k[:, :, :keys], v[:, :, :keys]], {}, {"scale": 0.3, "causal": False})
+    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=2e-6)
 
 
 def test_what_is_no_number_is_not_hidden_by_attention():

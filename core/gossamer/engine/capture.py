@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -191,16 +192,22 @@ class Capture:
         def bind(batch: int) -> Callable[..., torch.Tensor]:
             size = exported.size_at(symbols, batch)
 
+            def known(leaf: Any) -> Any:
+                if isinstance(leaf, str):
+                    return _Slot(names.index(leaf))
+                return size(leaf) if isinstance(leaf, torch.SymInt) else leaf
+
+            read = {source: pytree.tree_map(known, value) for source, value in values.items()}
+            given = pytree.tree_map_only(torch.fx.Node, read.__getitem__, (target.args, target.kwargs))
+            leaves, spec = pytree.tree_flatten(given)
+            slots = [(place, leaf.place) for place, leaf in enumerate(leaves) if isinstance(leaf, _Slot)]
+            flat = not given[1] and len(leaves) == len(given[0])  # a call without lists needs not be arranged anew
+
             def call(*tensors: torch.Tensor) -> torch.Tensor:
-                given = dict(zip(names, tensors, strict=True))
-
-                def known(leaf: Any) -> Any:
-                    if isinstance(leaf, str):
-                        return given[leaf]
-                    return size(leaf) if isinstance(leaf, torch.SymInt) else leaf
-
-                read = {source: pytree.tree_map(known, value) for source, value in values.items()}
-                args, kwargs = pytree.tree_map_only(torch.fx.Node, read.__getitem__, (target.args, target.kwargs))
+                filled = list(leaves)
+                for place, tensor in slots:
+                    filled[place] = tensors[tensor]
+                args, kwargs = (filled, {}) if flat else pytree.tree_unflatten(filled, spec)
                 result = exported.run(target, args, kwargs)
                 return result if pick is None else result[pick]
 
@@ -263,6 +270,13 @@ class Capture:
         self.graph.tensors[name] = array if self.shares else array.copy()  # or else it would follow the model's changes
         self.alive.append(value)  # its id is its name
         return name
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """Where one of a call's input tensors goes."""
+
+    place: int
 
 
 class _Call:

@@ -92,12 +92,7 @@ def choose(graph: Graph, batch: int, make_dense: MakeDense | None) -> tuple[dict
 
     They are measured on one thread, whose own time other processes disturb least.
     """
-    values = plan(graph, batch)
-    random = np.random.default_rng(0)
-    for value in values.values():  # zeros and denormal numbers take other times than a real image
-        value[...] = (
-            random.standard_normal(value.shape, np.float32) if value.dtype == np.float32 else value.dtype == np.bool_
-        )
+    values = random_values(graph, batch)
     layers: dict[str, Layer] = {}
     report = Report()
     with using_threads(1):
@@ -111,6 +106,24 @@ def choose(graph: Graph, batch: int, make_dense: MakeDense | None) -> tuple[dict
                 with np.errstate(all="ignore"):
                     report.rest[node.operation] = report.rest.get(node.operation, 0.0) + measure(step, 0.0)
     return layers, report
+
+
+def random_values(graph: Graph, batch: int) -> dict[str, np.ndarray]:
+    """Return memory for all values; zeros and denormal numbers would take other times than a real image."""
+    values, random = plan(graph, batch), np.random.default_rng(0)
+    for value in values.values():
+        value[...] = (
+            random.standard_normal(value.shape, np.float32) if value.dtype == np.float32 else value.dtype == np.bool_
+        )
+    return values
+
+
+def sparse_us(node: Node, graph: Graph, values: dict[str, np.ndarray], mask: np.ndarray) -> float:
+    """Return the time of a layer by the sparse kernel with the weights that a mask leaves, in microseconds."""
+    weight, x = graph.tensors[node.tensors["weight"]], values[node.inputs[0]]
+    bias = graph.tensors[node.tensors["bias"]] if "bias" in node.tensors else None
+    layer = pack(node, weight, mask, bias, is_matrix(node, graph, x.shape), x.shape)
+    return measure(bind_layer(node, graph, layer, values, 1))
 
 
 def torch_row(name: str, step: Step) -> LayerRow:

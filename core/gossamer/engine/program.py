@@ -4,13 +4,14 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from gossamer.engine import saved
 from gossamer.engine.choice import Report, choose, measure, weight_of
 from gossamer.engine.graph import Graph, fill, match
+from gossamer.engine.operations import Shape
 from gossamer.engine.plan import most_together
 from gossamer.engine.prepared import Prepared, is_compiled, prepare
 from gossamer.engine.steps import LAYERS, Layer
@@ -19,10 +20,22 @@ from gossamer.threads import current_threads, using_threads
 
 if TYPE_CHECKING:
     from gossamer.engine.parts import Parts
-    from gossamer.engine.sizes import Sizes
 
 KEPT = 4
 """Batch sizes whose buffers an engine keeps."""
+
+
+class Sizes(Protocol):
+    """What `sizes.Sizes` is to an engine: it gives those of other sizes."""
+
+    @property
+    def bytes(self) -> int:
+        """The memory of what is kept for them."""
+        ...
+
+    def engine(self, shapes: tuple[Shape, ...]) -> "Engine":
+        """The engine for inputs of these shapes, the batch left out."""
+        ...
 
 
 class Engine:
@@ -32,7 +45,7 @@ class Engine:
     example's, but for those that `dynamic` left open. Calls from several threads wait for each other.
     """
 
-    sizes: "Sizes | None" = None
+    sizes: Sizes | None = None
     """What answers at other sizes than the example's."""
 
     def __init__(self, graph: Graph, layers: dict[str, Layer], report: Report) -> None:

@@ -26,18 +26,32 @@ def attention(
     serves heads / groups heads. mask, broadcast to (batch, heads, keys, queries), is added; its queries are adjacent.
     With `causal` no query sees later keys. A query that sees no key gives 0.
     """
-    batch, heads, length, size = q.shape
-    groups, keys = k.shape[1:3]
-    if min(length, keys, size) < max(FEWEST, ROWS):
+    if min(q.shape[2], k.shape[2], q.shape[3]) < max(FEWEST, ROWS):
         return None
-    table = np.zeros(Attention.SIZE, np.int64)
-    arrays = {Attention.Q: q, Attention.K: k, Attention.V: v, Attention.OUT: out}
-    for column, array in arrays.items():
-        table[column : column + 5] = array.ctypes.data, *array.strides
+    table = _table(q, k, v, out, scale)
+    batch, heads, length, _ = q.shape
     if mask is not None:
-        mask = np.broadcast_to(mask, (batch, heads, keys, length))
+        mask = np.broadcast_to(mask, (batch, heads, k.shape[2], length))
         table[Attention.MASK : Attention.MASK_KEY + 1] = mask.ctypes.data, *mask.strides[:3]
-    table[Attention.HEADS : Attention.SCALE] = heads, heads // groups, length, keys, size, causal
-    table.view(np.float32)[2 * Attention.SCALE] = scale
+    table[Attention.CAUSAL] = causal
     items = batch * heads * -(-length // QUERIES)
-    return Task(attention_loops.attend, table, items, keep=(*arrays.values(), mask))
+    return Task(attention_loops.attend, table, items, keep=(q, k, v, out, mask))
+
+
+def attention_of_one(q: np.ndarray, k: np.ndarray, v: np.ndarray, out: np.ndarray, scale: float) -> Task:
+    """The task of `out = softmax(scale · q kᵀ) v` for one query, (batch, heads, 1, size), to all keys.
+
+    Features are adjacent; the rest is as for `attention`. Its table's column KEYS, how many keys there are, may be
+    changed between runs.
+    """
+    return Task(attention_loops.attend_once, _table(q, k, v, out, scale), q.shape[0] * q.shape[1], keep=(q, k, v, out))
+
+
+def _table(q: np.ndarray, k: np.ndarray, v: np.ndarray, out: np.ndarray, scale: float) -> np.ndarray:
+    table = np.zeros(Attention.SIZE, np.int64)
+    for column, array in ((Attention.Q, q), (Attention.K, k), (Attention.V, v), (Attention.OUT, out)):
+        table[column : column + 5] = array.ctypes.data, *array.strides
+    table[Attention.HEADS], table[Attention.GROUP] = q.shape[1], q.shape[1] // k.shape[1]
+    table[Attention.LENGTH], table[Attention.KEYS], table[Attention.FEATURES] = q.shape[2], k.shape[2], q.shape[3]
+    table.view(np.float32)[2 * Attention.SCALE] = scale
+    return table

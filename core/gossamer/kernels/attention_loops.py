@@ -4,6 +4,7 @@ The queries lie in the lanes, so that largest and total of a softmax are those o
 blocks of ROWS × 2 vectors in registers.
 """
 
+import math
 from collections.abc import Sequence
 from enum import IntEnum, auto
 from typing import Any
@@ -15,7 +16,7 @@ from numba.core.types import int64, void
 
 from gossamer.kernels.compiled import c_function
 from gossamer.kernels.functions import Value, exponential
-from gossamer.kernels.image_loops import fast
+from gossamer.kernels.image_loops import fast, summing
 from gossamer.kernels.memory import floats, peek, peek_float
 from gossamer.kernels.simd import BYTES, FLOAT, LANES, VECTOR, Vectors, const, intrinsic
 from gossamer.kernels.target import target
@@ -233,3 +234,43 @@ def attend(table: int, worker: int, first: int, end: int) -> None:
             feature = min(m, features - ROWS)
             block(v + feature * rows, rows, step, keys, scores, values + feature * QUERIES * 4)
         scatter(values, totals, out, peek(table, Attention.OUT + 3), peek(table, Attention.OUT + 4), features, count)
+
+
+@summing
+def product(x: np.ndarray, y: np.ndarray) -> float:
+    """The sum of x · y."""
+    total = F(0.0)
+    for i in range(x.size):
+        total += x[i] * y[i]
+    return total
+
+
+@fast
+def add_times(y: np.ndarray, x: np.ndarray, factor: float) -> None:
+    """y += factor · x."""
+    for i in range(y.size):
+        y[i] += factor * x[i]
+
+
+@c_function(void(int64, int64, int64, int64))
+def attend_once(table: int, worker: int, first: int, end: int) -> None:
+    """The items first … end-1 of an attention of one query; an item is a head of an image, its features adjacent."""
+    heads, keys, size = peek(table, Attention.HEADS), peek(table, Attention.KEYS), peek(table, Attention.FEATURES)
+    scores, scale = np.empty(keys, F), peek_float(table, Attention.SCALE)
+    for item in range(first, end):
+        image, head = item // heads, item % heads
+        q = floats(head_of(table, Attention.Q, image, head))[:size]
+        k = head_of(table, Attention.K, image, head // peek(table, Attention.GROUP))
+        v = head_of(table, Attention.V, image, head // peek(table, Attention.GROUP))
+        out = floats(head_of(table, Attention.OUT, image, head))[:size]
+        most = F(-np.inf)
+        for key in range(keys):
+            scores[key] = product(q, floats(k + key * peek(table, Attention.K + 3))[:size]) * scale
+            most = max(most, scores[key])
+        total = F(0.0)
+        for key in range(keys):
+            scores[key] = math.exp(scores[key] - most)
+            total += scores[key]
+        out[:] = F(0.0)
+        for key in range(keys):
+            add_times(out, floats(v + key * peek(table, Attention.V + 3))[:size], scores[key] / total)

@@ -27,6 +27,7 @@ except ImportError:  # no Numba: the plain references do the work
 
 __all__ = [
     "Program",
+    "as_pixels",
     "as_rows",
     "attending",
     "copying",
@@ -69,6 +70,11 @@ def scaling(
 def as_rows(x: np.ndarray) -> np.ndarray:
     """Return a contiguous array that is no image as one row of an image."""
     return x if x.ndim == 4 or not x.flags.c_contiguous else x.reshape(1, 1, 1, -1)
+
+
+def as_pixels(x: np.ndarray) -> np.ndarray:
+    """Return a contiguous array as images of one pixel, whose channels are its last axis; others as they are."""
+    return x.reshape(-1, x.shape[-1], 1, 1) if x.flags.c_contiguous else x
 
 
 def copying(*pairs: tuple[np.ndarray, np.ndarray]) -> Any:

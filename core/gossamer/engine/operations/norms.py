@@ -1,5 +1,6 @@
 """Norms of each input by itself."""
 
+import math
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,9 @@ from gossamer.engine.operations.entry import (
     is_size,
     require,
 )
+
+FEW = 16
+"""Rows up to which a norm over the last axis is one of single pixels, whose vectors hold one number each."""
 
 
 def _shape(inputs: list[Shape], tensors: dict[str, Shape], attributes: dict[str, Any]) -> Shape:
@@ -75,7 +79,11 @@ def _bind(
     centred: bool = True,
 ) -> Any:
     x = inputs[0]
-    if attributes["axes"] != [1] or not compiled.fit(x, out):
+    if attributes["axes"] == [x.ndim - 1] and math.prod(x.shape[:-1]) <= FEW:
+        x, out = (compiled.as_pixels(a) for a in (x, out))
+    elif attributes["axes"] != [1]:
+        return NotImplemented
+    if not compiled.fit(x, out):
         return NotImplemented
     weight = tensors.get("weight", np.ones(x.shape[1], np.float32))
     bias = tensors.get("bias", np.zeros(x.shape[1], np.float32))
