@@ -204,10 +204,10 @@ class Capture:
             flat = not given[1] and len(leaves) == len(given[0])  # a call without lists needs not be arranged anew
 
             def call(*tensors: torch.Tensor) -> torch.Tensor:
-                filled = list(leaves)
+                filled: Any = list(leaves)
                 for place, tensor in slots:
                     filled[place] = tensors[tensor]
-                args, kwargs = (filled, {}) if flat else pytree.tree_unflatten(filled, spec)
+                args, kwargs = (tuple(filled), {}) if flat else pytree.tree_unflatten(filled, spec)
                 result = exported.run(target, args, kwargs)
                 return result if pick is None else result[pick]
 

@@ -49,8 +49,8 @@ class _Kept:
             from gossamer.kernels.tasks import Program
 
             self.one, self.out = (q.new_zeros(*q.shape[:2], 1, size) for size in (q.shape[3], v.shape[3]))
-            arrays = (x.numpy() for x in (self.one, self.keys, self.values, self.out))
-            task = attention_of_one(*arrays, scale)
+            one, keys, values, out = (x.numpy() for x in (self.one, self.keys, self.values, self.out))
+            task = attention_of_one(one, keys, values, out, scale)
             self.program, self.many = Program([task]), task.table[Attention.KEYS : Attention.KEYS + 1]
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, seen: int) -> Tensor:

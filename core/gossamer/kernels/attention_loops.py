@@ -237,7 +237,7 @@ def attend(table: int, worker: int, first: int, end: int) -> None:
 
 
 @summing
-def product(x: np.ndarray, y: np.ndarray) -> float:
+def product(x: np.ndarray, y: np.ndarray) -> Any:
     """The sum of x · y."""
     total = F(0.0)
     for i in range(x.size):
