@@ -7,12 +7,15 @@ ResNet-50 over both patterns at 90%, `training` is a whole step (forward, backwa
 32×32, batch 32, whose convolutions but the first are `SparseConv2d` of uniform sparsity, beside the dense one in both
 memory formats.
 Between calls the process sleeps, since threads of other runtimes, and torch's own, spin for a while after their work.
+The first line says how far apart two processors are: on a virtual machine that may change from minute to minute, and
+with it what a second thread gives where threads read what others wrote.
 `--spins` and `--pieces` try other values of `tasks.SPINS` and `tasks.PIECES`.
 """
 
 import argparse
 import functools
 import statistics
+import threading
 import time
 from collections.abc import Callable
 
@@ -20,12 +23,16 @@ import numpy as np
 import torch
 from layers import machine
 from networks import PATTERNS, network
+from numba.core.types import int64, void
 from torch import nn
 
 from gossamer import engine, kernels
 from gossamer.kernels import tasks
+from gossamer.kernels.compiled import c_function
+from gossamer.kernels.team import acquire, release
 from gossamer.nn import SparseConv2d
 
+TURNS = 20_000
 REST = 0.03  # seconds in which other threads stop to spin
 
 
@@ -118,6 +125,29 @@ def sparse(model: nn.Module, sparsity: float) -> None:
                 setattr(module, name, SparseConv2d.from_dense(child, mask))
 
 
+@c_function(void(int64, int64))
+def answer(counter: int, turn: int) -> None:
+    """Set the counter to the next number whenever it is even (turn 0) or odd (turn 1)."""
+    for k in range(TURNS):
+        while acquire(counter) != 2 * k + turn:
+            pass
+        release(counter, 2 * k + turn + 1)
+
+
+def round_trip() -> str:
+    """The nanoseconds in which two threads answer each other through memory: how far apart their processors are."""
+    found = []
+    for _ in range(5):
+        counter = np.zeros(64, np.int64)
+        other = threading.Thread(target=answer.call, args=(counter[32:].ctypes.data, 1))
+        other.start()
+        start = time.perf_counter()
+        answer.call(counter[32:].ctypes.data, 0)
+        found.append(1e9 * (time.perf_counter() - start) / TURNS)
+        other.join()
+    return f"{statistics.median(found):.0f} ns from one processor to another and back"
+
+
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -133,7 +163,7 @@ def main() -> None:
     if options.pieces is not None:
         tasks.PIECES = options.pieces
     threads = [2**k for k in range(options.threads.bit_length()) if 2**k <= options.threads]
-    print(machine())
+    print(machine(), round_trip(), sep="; ")
     if options.only in (None, "steps"):
         steps(threads, options.repeats)
     if options.only is None or options.only != "steps":

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gossamer.kernels.compiled import CFunction
-from gossamer.kernels.team import Head, Part, Row, Series, alone, begin, each, work
-from gossamer.kernels.threads import sleeper, together
+from gossamer.kernels.team import LINE, Head, Part, Row, Series, alone, begin, each, work
+from gossamer.kernels.threads import identity, sleeper, together
 
 # Both were found by `core/benchmarks/threads.py`, whose options try other values.
 PIECES = 8  # runs of items of each thread's share, of which those that are early take more
+PATIENCE = 200  # looks at a counter, some microseconds, before a thread takes over what others have begun
 SPINS = 2000  # looks at a counter, about 0.1 ms, before a thread that waits begins to nap
 
 
@@ -35,13 +36,13 @@ class Program:
     def __init__(self, tasks: Sequence[Task], threads: int = 1, beside_torch: bool = False):
         self.tasks, self.threads, self.beside_torch = [task for task in tasks if task.items], threads, beside_torch
         self.lock = threading.Lock()
-        row_size = -(-(Row.NEXT + threads) // 8) * 8
+        row_size = Row.NEXT + LINE * threads
         size = Head.SIZE + len(self.tasks) * row_size
         memory = np.zeros(size + 7, np.int64)
         skip = -memory.ctypes.data % 64 // 8
         self.table = memory[skip : skip + size]  # from a cache line on
         self.table[Head.TASKS], self.table[Head.WORKERS] = len(self.tasks), threads
-        self.table[Head.SPINS], self.table[Head.SLEEP], self.table[Head.ROW] = SPINS, sleeper(), 8 * row_size
+        self.table[Head.SPINS : Head.CALLER] = SPINS, PATIENCE, sleeper(), 8 * row_size, identity()
         for row, task in zip(self.table[Head.SIZE :].reshape(-1, row_size), self.tasks, strict=True):
             row[Row.FUNCTION], row[Row.TABLE] = task.function.address, task.table.ctypes.data
             row[Row.FIRST], row[Row.END] = task.first, task.first + task.items
@@ -55,6 +56,7 @@ class Program:
             if self.most <= 1:
                 alone.call(self.address)
             else:
+                self.table[Head.CALLER] = threading.get_ident()
                 begin.call(self.address)
                 together(work.call, work.address, self.address, self.most, self.beside_torch)
 

@@ -2,7 +2,8 @@
 
 A program is a table of int64: a head, then a row for each task. Of a task's items every thread has an equal share, the
 same part of each task, so that what it wrote in one task is still near when it reads it in the next. It takes them in
-runs of GRAIN by adding to its counter in the row, then helps with the shares of the others, and goes on when the
+runs of GRAIN by adding to its counter in the row. Then, as what another thread has near is far from this one, it gives
+the others a little time before it helps with their shares, and goes on when the
 counter DONE says that all items are done. So no thread is waited for that has not taken an item: one that comes late,
 or never, costs nothing but its help.
 """
@@ -21,6 +22,7 @@ from gossamer.kernels.memory import peek
 from gossamer.kernels.simd import INT32, INT64, Vectors, intrinsic
 
 NAP = 20  # microseconds
+LINE = 8  # columns in a cache line
 
 
 class Head(IntEnum):
@@ -30,8 +32,12 @@ class Head(IntEnum):
     WORKERS = auto()  # how many threads may come, each with scratch memory of its own
     COME = auto()  # how many have come
     SPINS = auto()  # how many times a thread that waits looks at a counter before it naps
+    PATIENCE = auto()  # how many times a thread looks before it helps with shares whose owners have come
     SLEEP = auto()  # the address of a C function that sleeps for some microseconds, or 0
     ROW = auto()  # the bytes of a row
+    SELF = auto()  # the address of a C function that tells a thread's number, or 0
+    CALLER = auto()  # the number of the thread that called
+    HELPERS = auto()  # how many others have come
     SIZE = 16  # columns, two cache lines
 
 
@@ -44,7 +50,7 @@ class Row(IntEnum):
     END = auto()  # the item after the last
     GRAIN = auto()  # items that a thread takes at a time
     DONE = 8  # how many are done
-    NEXT = auto()  # of each thread's share, the first item that no one has taken
+    NEXT = 16  # of each thread's share, a cache line apart, the first item that no one has taken
 
 
 class Series(IntEnum):
@@ -137,6 +143,27 @@ def sleep(_: Any, function: Any, microseconds: Any) -> Any:
     return types.void(types.int64, types.int64), emit
 
 
+@intrinsic
+def ask(_: Any, function: Any) -> Any:
+    """Call a C function without arguments at an address."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Sequence[ir.Value]) -> Any:
+        return builder.call(builder.inttoptr(args[0], ir.FunctionType(INT64, []).as_pointer()), [])
+
+    return types.int64(types.int64), emit
+
+
+@njit
+def number(program: int) -> int:
+    """The number of a thread that has come: the caller's is 0, so that at each call it has the same shares."""
+    come = fetch_add(program + 8 * Head.COME, 1)
+    if not peek(program, Head.SELF):
+        return come
+    if ask(peek(program, Head.SELF)) == peek(program, Head.CALLER):
+        return 0
+    return 1 + fetch_add(program + 8 * Head.HELPERS, 1)
+
+
 @njit
 def wait(program: int, counter: int, least: int) -> None:
     """Return when the counter is at least `least`: look for a while, then between naps."""
@@ -150,6 +177,17 @@ def wait(program: int, counter: int, least: int) -> None:
 
 
 @njit
+def be_patient(program: int, counter: int, least: int) -> None:
+    """Wait a little for the counter, if all threads have come."""
+    looks = 0
+    while acquire(counter) < least and looks < peek(program, Head.PATIENCE):
+        if acquire(program + 8 * Head.COME) < peek(program, Head.WORKERS):
+            return
+        looks += 1
+        pause()
+
+
+@njit
 def share(program: int, row: int, worker: int) -> int:
     """The first item of a worker's share of a task."""
     first = peek(row, Row.FIRST)
@@ -160,10 +198,11 @@ def share(program: int, row: int, worker: int) -> int:
 def begin(program: int) -> None:
     """Set all counters to what they are before the first thread comes."""
     release(program + 8 * Head.COME, 0)
+    release(program + 8 * Head.HELPERS, 0)
     row = program + 8 * Head.SIZE
     for _ in range(peek(program, Head.TASKS)):
         for worker in range(peek(program, Head.WORKERS)):
-            release(row + 8 * (Row.NEXT + worker), share(program, row, worker))
+            release(row + 8 * (Row.NEXT + LINE * worker), share(program, row, worker))
         release(row + 8 * Row.DONE, 0)
         row += peek(program, Head.ROW)
 
@@ -172,7 +211,7 @@ def begin(program: int) -> None:
 def take(program: int, row: int, worker: int, owner: int) -> int:
     """Do what is left of a share, and return how many items that were."""
     end, grain, done = share(program, row, owner + 1), peek(row, Row.GRAIN), 0
-    counter = row + 8 * (Row.NEXT + owner)
+    counter = row + 8 * (Row.NEXT + LINE * owner)
     while acquire(counter) < end:
         first = fetch_add(counter, grain)
         if first < end:
@@ -184,17 +223,20 @@ def take(program: int, row: int, worker: int, owner: int) -> int:
 @c_function(void(int64))
 def work(program: int) -> None:
     """One thread's part of a program; on return, all of it is done."""
-    worker, workers = fetch_add(program + 8 * Head.COME, 1), peek(program, Head.WORKERS)
+    worker, workers = number(program), peek(program, Head.WORKERS)
     if worker >= workers:
         return
     row = program + 8 * Head.SIZE
     for _ in range(peek(program, Head.TASKS)):
+        counter, items = row + 8 * Row.DONE, peek(row, Row.END) - peek(row, Row.FIRST)
+        fetch_add(counter, take(program, row, worker, worker))
+        be_patient(program, counter, items)
         done = 0
-        for owner in range(worker, worker + workers):
+        for owner in range(worker + 1, worker + workers):
             done += take(program, row, worker, owner % workers)
         if done:
-            fetch_add(row + 8 * Row.DONE, done)
-        wait(program, row + 8 * Row.DONE, peek(row, Row.END) - peek(row, Row.FIRST))
+            fetch_add(counter, done)
+        wait(program, counter, items)
         row += peek(program, Head.ROW)
 
 

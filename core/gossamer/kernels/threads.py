@@ -111,6 +111,13 @@ def sleeper() -> int:
     return ctypes.cast(function, ctypes.c_void_p).value or 0 if function else 0
 
 
+@functools.cache
+def identity() -> int:
+    """The address of the C library's pthread_self, which gives what `threading.get_ident` gives, or 0."""
+    function = getattr(ctypes.CDLL(None), "pthread_self", None) if os.name == "posix" else None
+    return ctypes.cast(function, ctypes.c_void_p).value or 0 if function else 0
+
+
 def together(
     function: Callable[[int], None], address: int, argument: int, threads: int, beside_torch: bool = False
 ) -> None:
