@@ -54,7 +54,8 @@ def machine() -> str:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     processor = target()
     return (
-        f"{model} ({processor.name}, {processor.lanes} lanes), {torch.get_num_threads()} thread(s); Python {platform.python_version()}, "
+        f"{model} ({processor.name}, {processor.lanes} lanes), threads: {torch.get_num_threads()}; "
+        f"Python {platform.python_version()}, "
         f"torch {torch.__version__}, numba {numba.__version__}; commit {commit}"
     )
 
