@@ -9,6 +9,7 @@ from torch import Tensor, nn
 import gossamer as gs
 from gossamer.dynamic import Method, last_move
 from gossamer.masking import Masking
+from gossamer_rl.centred import CentredRigL
 from gossamer_rl.config import Config
 
 SPARSE = ("static-random", "set", "rigl", "gmp")
@@ -43,7 +44,7 @@ class Descent:
         self.network.mark_forward_method("unroll")
         if self.masking:
             self.masking.attach(optimizer)
-            self.method = movement(self.masking, config, gradients, generator)
+            self.method = movement(self.masking, network, config, gradients, generator)
 
     def __call__(self, loss: Tensor) -> None:
         """One step down the loss."""
@@ -79,7 +80,9 @@ class Descent:
             self.method.load_state_dict(state["method"])
 
 
-def movement(masking: Masking, config: Config, gradients: int, generator: torch.Generator) -> Method | None:
+def movement(
+    masking: Masking, network: nn.Module, config: Config, gradients: int, generator: torch.Generator
+) -> Method | None:
     """What moves the topology, None where it stays."""
     options: dict[str, Any] = {
         "every": max(1, gradients // 40),
@@ -88,6 +91,6 @@ def movement(masking: Masking, config: Config, gradients: int, generator: torch.
     }
     if config.method == "gmp":
         return gs.GMP(masking, config.sparsity, **options)
-    if config.method in ("set", "rigl"):
-        return (gs.SET if config.method == "set" else gs.RigL)(masking, **options)
-    return None
+    if config.method == "set":
+        return gs.SET(masking, **options)
+    return CentredRigL(masking, network, **options) if config.method == "rigl" else None

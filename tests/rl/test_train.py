@@ -68,7 +68,7 @@ KINDS = [{"exploration": name} for name in BONUSES] + [
     {"self_imitation": True, "data": "MiniGrid-Empty-5x5-v0", "steps": 480, "memory": True, "unroll": 4},
     {"self_imitation": True, "data": "MiniGrid-Empty-5x5-v0", "steps": 480, "agent": "dqn", "minibatch": 2},
     {"memory": True, "unroll": 4},
-    {"memory": True, "unroll": 4, "method": "set"},
+    {"memory": True, "unroll": 4, "method": "rigl"},
     {"agent": "dqn"},
     {"agent": "dqn", "method": "rigl", "minibatch": 2},
 ]

@@ -41,6 +41,7 @@ AGENTS: dict[str, dict[str, Any]] = {
     "gmp": {"method": "gmp", "sparse_critic": False, "solved": 1.0, "steps": 400_000},
     "small-dense": {"method": "small-dense"},
     "frontier": {"frontier": 0.5, "memory": False},
+    "frontier-imitation": {"frontier": 0.5, "self_imitation": True, "memory": False},
 }
 LEVELS = (0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 COLUMNS = ("task", "agent", "seed", "steps to solve", "seconds", "held-out success", "steps trained", "curve")
@@ -71,6 +72,8 @@ def kind(result: Result) -> str:
         words += [f"{config['sparsity']:.0%}", "critic sparse too" if config["sparse_critic"] else "critic dense"]
     if config["frontier"]:
         words.append(f"returns to a frontier {config['frontier']:.0%} (restores the simulator)")
+    if config["self_imitation"]:
+        words.append("self-imitation")
     for name in ("bonus", "copies", "epochs", "minibatch", "width", "steps", "exploration"):
         if config[name] != getattr(PRESETS["minigrid"], name):
             words.append(f"{name} {config[name]:,}" if name != "exploration" else config[name])
