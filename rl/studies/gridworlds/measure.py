@@ -44,6 +44,7 @@ AGENTS: dict[str, dict[str, Any]] = {
     "frontier-imitation": {"frontier": 0.5, "self_imitation": True, "memory": False},
 }
 LEVELS = (0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
+PROFILES = "\nPerformance profiles: the share of runs whose held-out success is above a level, the mean over tasks.\n\n"
 COLUMNS = ("task", "agent", "seed", "steps to solve", "seconds", "held-out success", "steps trained", "curve")
 SUMMARY = ("task", "agent", "seeds", "held-out success", "solved", "steps to solve", "seconds")
 
@@ -147,8 +148,11 @@ def write(results: Sequence[Result], path: Path) -> None:
         "Interquartile means over seeds with 95% intervals of the stratified bootstrap; steps and seconds are until 95%"
         " of the last 200 episodes were solved, and are given where every seed got there.\n\n"
         + table(SUMMARY, [summary(own) for own in [*groups.values(), *several.values()]])
-        + "\nPerformance profiles: the share of runs whose held-out success is above a level, the mean over tasks.\n\n"
-        + table(("agent", "tasks", *(f"above {level:g}" for level in LEVELS)), profiles)
+        + (
+            PROFILES + table(("agent", "tasks", *(f"above {level:g}" for level in LEVELS)), profiles)
+            if profiles
+            else ""
+        )
         + "\nEvery run, and success in training in tenths of it:\n\n"
         + table(COLUMNS, [row(result) for own in groups.values() for result in own])
     )
