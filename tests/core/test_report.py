@@ -8,6 +8,7 @@ import pytest
 
 import gossamer as gs
 from gossamer import compare, domains, report, results
+from gossamer.failures import Failure
 
 ROOT = Path(__file__).parents[2]
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -109,7 +110,8 @@ def page(browser, tmp_path_factory):
     for study in sorted(ROOT.glob("*/studies/*/results.jsonl")):
         found += [results.Result.of(json.loads(line)) for line in study.read_text().splitlines()]
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(report.html(compare.rows([domains.current(result) for result in found])))
+    failure = Failure(domain="toy", method="rigl", seed=4, error="it broke " * 30, command="gossamer train", config={})
+    path.write_text(report.html(compare.rows([domains.current(result) for result in found]), [failure]))
     open_whole(browser, path)
     return path
 
