@@ -1,4 +1,5 @@
 import dataclasses
+import gc
 import signal
 import socket
 import sys
@@ -14,16 +15,23 @@ def planned(**fields):
     return runs.Run("toy", dataclasses.replace(domains.preset("toy"), **fields))
 
 
+# Ray leaves files and processes of its own to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+
+
 @pytest.fixture
-def two_nodes(toy):
+def two_nodes(toy, monkeypatch):
     """A Ray cluster of two nodes with a core each, and its second node."""
     pytest.importorskip("ray", reason="the extra ray is not installed")
     from ray.cluster_utils import Cluster
 
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    second = found.add_node(num_cpus=1)
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "0")  # other tests may need the memory of this machine
+    node = {"num_cpus": 1, "object_store_memory": 100_000_000}
+    found = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    second = found.add_node(**node)
     yield found, second
     found.shutdown()
+    gc.collect()
 
 
 def test_runs_share_the_nodes_and_a_dead_worker_or_an_error_stops_no_other(two_nodes, toy):

@@ -47,7 +47,7 @@ def extras() -> Iterator[str]:
             yield str(error)
             continue
         yield domains.remedy(name, ", ".join(missing)) if missing else f"{name}: whole"
-    for extra in ("report", "onnx", "integrations", "ray"):
+    for extra in ("report", "onnx", "integrations", "ray", "tensorboard", "mlflow"):
         missing = domains.lacking_of("gossamer", extra)
         fix = f'lacks {", ".join(missing)}; type: pip install "gossamer[{extra}]"'
         yield f"{extra}: {fix if missing else 'whole'}"
