@@ -121,6 +121,11 @@ def grid_members() -> np.ndarray:
     return members
 
 
+def grid_seen() -> Seen:
+    """What MiniGrid's view and direction are made of."""
+    return Seen(grid_members(), int(grid_members().max()) + 1)
+
+
 @loop
 def grid_codes(views: np.ndarray, directions: np.ndarray, codes: np.ndarray) -> None:
     """Bytes [n, 7, 7, 3] and directions [n] as codes [n, 50]: (object · 6 + colour) · 3 + state; the direction last."""
@@ -150,7 +155,7 @@ class GridworldCopies:
     def __init__(self, name: str, copies: int) -> None:
         self.worlds = Gridworlds(name, copies)
         self.copies, self.limit = copies, self.worlds.task.steps
-        self.seen = Seen(grid_members(), int(grid_members().max()) + 1)
+        self.seen = grid_seen()
         self._codes, self._last = np.zeros((copies, CELLS + 1), np.uint8), np.zeros((copies, CELLS + 1), np.uint8)
         self._keys = np.zeros(copies, np.uint64)
 
@@ -213,19 +218,12 @@ class GymnasiumCopies:
             self.goal_size = int(np.prod(space["desired_goal"].shape or ()))
             low, high = (np.concatenate([getattr(space[name], end) for name in GOALS]) for end in ("low", "high"))
             space = gymnasium.spaces.Box(low, high, dtype=np.float32)
-        if isinstance(space, gymnasium.spaces.Discrete):
-            self.seen = Seen(np.arange(space.n).reshape(1, -1, 1), int(space.n))
-        elif is_view(space):
-            self.seen = Seen(grid_members(), int(grid_members().max()) + 1)
-        elif isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1:
-            self.seen = Seen(None, space.shape[0])
+        self.seen = seen_of(space, name)
+        if self.seen.members is None:
+            assert isinstance(space, gymnasium.spaces.Box)
             low, high = space.low.astype(np.float64), space.high.astype(np.float64)
             bounded = (np.abs(low) < 1e6) & (np.abs(high) < 1e6)
             self.low, self.high = np.where(bounded, low, -5.0), np.where(bounded, high, 5.0)
-        else:
-            raise InputError(
-                f"{name} shows {space}; agents here see a row of numbers, a number, or MiniGrid's view. Wrap it."
-            )
         self._keys = np.zeros(copies, np.uint64)
 
     def rewards(self, achieved: np.ndarray, wished: np.ndarray) -> np.ndarray:
@@ -282,6 +280,17 @@ class GymnasiumCopies:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """New episodes have begun."""
+
+
+def seen_of(space: gymnasium.Space[Any], name: str) -> Seen:
+    """What observations in that space are made of. Raises `InputError` where no agent here can read them."""
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return Seen(np.arange(space.n).reshape(1, -1, 1), int(space.n))
+    if is_view(space):
+        return grid_seen()
+    if isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1:
+        return Seen(None, space.shape[0])
+    raise InputError(f"{name} shows {space}; agents here see a row of numbers, a number, or MiniGrid's view. Wrap it.")
 
 
 def is_view(space: gymnasium.Space[Any]) -> bool:
