@@ -206,7 +206,7 @@ class Index(Reader):
             name = f"model-{self.manifest.generation + 1}.gossamer"
             with said(self.folder):
                 model.save(self.folder / name)
-            old, self.model, self.dense = self.manifest, model, dense
+            old, self.model, self.dense, self._model = self.manifest, model, dense, name
             self._pending = Pending(model)
             changes = {"model": name, "lengths": tuple(lengths.tolist()), "documents": documents}
             self._publish(made, new_log=True, **changes, **described(dense))

@@ -31,6 +31,7 @@ class Reader:
     manifest: Manifest
     model: Lexical
     dense: Dense | None = None
+    _model = ""  # the file that the model is from
     _segments: list[Segment]
     _pending: Pending
 
@@ -94,7 +95,8 @@ class Reader:
                     files.opened(self.folder, *names)
                     for names in zip(manifest.segments, manifest.deletions, strict=True)
                 ]
-                self.model = load(self.folder / manifest.model)
+                if manifest.model != self._model:
+                    self.model, self._model = load(self.folder / manifest.model), manifest.model
                 records = list(log.read(self.folder / "logs" / manifest.log))
             except FileNotFoundError:
                 continue
