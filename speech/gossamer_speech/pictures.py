@@ -28,8 +28,10 @@ from gossamer_speech.recogniser import LENGTH, Features, Recogniser, Transcriber
 STYLE = """body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#222}
 article{display:flex;flex-wrap:wrap;gap:1rem;align-items:flex-start;border-top:1px solid #ddd;padding:1rem 0}
 h2{font-size:1rem;margin:0 0 .3rem}figure{margin:0}figcaption{font-size:.8rem;color:#555}
-img{image-rendering:pixelated;display:block;border:1px solid #ccc}audio{width:11rem;height:2rem}
-.about{width:15rem}"""
+img{image-rendering:pixelated;display:block;border:1px solid #ccc}.about{width:15rem}
+svg{display:block;border-bottom:1px solid #ccc;margin-top:.4rem}.row{display:flex;gap:.8rem}
+button{font:inherit;margin-top:.3rem;padding:.2rem .9rem;border:1px solid #a33;border-radius:1rem;background:#fff;
+color:#a33;cursor:pointer}button:hover{background:#fdf3f3}"""
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,13 @@ def picture(values: np.ndarray, scale: int = 3) -> str:
     return f'<img width="{width}" height="{height}" alt="" src="data:image/png;base64,{coded}">'
 
 
-def sound(samples: np.ndarray, rate: int) -> str:
-    """A play button."""
+def sound(samples: np.ndarray, rate: int, name: str) -> str:
+    """A button that plays samples (n,)."""
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, rate, format="WAV", subtype="PCM_16")
     coded = base64.b64encode(buffer.getvalue()).decode()
-    return f'<audio controls preload="none" src="data:audio/wav;base64,{coded}"></audio>'
+    audio = f'<audio preload="none" src="data:audio/wav;base64,{coded}"></audio>'
+    return f'<button onclick="this.lastChild.play()" aria-label="play {escape(name)}">▶ play{audio}</button>'
 
 
 def curve(values: np.ndarray, width: int = 220, height: int = 46) -> str:
@@ -86,28 +89,33 @@ def page(recogniser: Recogniser | Transcriber, words: data.Words, options: Optio
     assert isinstance(body, Features)  # what main asked for
     frames = torch.from_numpy(np.concatenate([images(w, shape.front, LENGTH) for w in words.chosen(chosen)]))
     with torch.inference_mode():
-        codes = body.codes(frames)
+        codes, patches = body.codes(frames), shape.patches(frames)
     strength, labels, speakers = codes.sum((1, 2)), words.labels[chosen], words.speakers[chosen]
     by_word, by_voice = purity(strength, labels), purity(strength, speakers)
     order = strength.sum(0).argsort(descending=True)[: options.codes].tolist()
+    names = [
+        f"{words.names[label]}, {words.speaker_names[speaker]}" for label, speaker in zip(labels, speakers, strict=True)
+    ]
     parts = []
     for code in order:
         best = strength[:, code].argsort(descending=True)[:3].tolist()
         word = words.names[int(_favourite(strength[:, code], labels))]
         voice = words.speaker_names[int(_favourite(strength[:, code], speakers))]
         clips = [
-            f"<figure>{picture(frames[i].numpy())}<figcaption>{escape(words.names[labels[i]])}, "
-            f"{escape(words.speaker_names[speakers[i]])}<br>{sound(words.word(int(chosen[i])), words.rate)}"
-            "</figcaption></figure>"
+            f"<figure>{picture(frames[i].numpy())}<figcaption>{escape(names[i])}<br>"
+            f"{sound(words.word(int(chosen[i])), words.rate, names[i])}</figcaption></figure>"
             for i in best
         ]
         told = (
-            f"most for “{escape(word)}” ({by_word[code]:.0%} of its activity, were words equally often) and for "
-            f"{escape(voice)} ({by_voice[code]:.0%})"
+            f"“{escape(word)}” has {by_word[code]:.0%} of its activity (chance: {1 / len(words.names):.0%}), "
+            f"{escape(voice)} {by_voice[code]:.0%} (chance: {1 / len(words.speaker_names):.0%})"
         )
+        drawn = picture(_mean_patch(codes[..., code], patches).reshape(shape.width, shape.bands), scale=9)
+        heard = f"<figure>{drawn}<figcaption>what it hears</figcaption></figure>"
         over_time, over_bands = (curve(codes[..., code].mean(axes).numpy()) for axes in ((0, 2), (0, 1)))
         parts.append(
-            f'<article><div class="about"><h2>code {code}</h2>{_pattern(recogniser, code)}{told}</div>'
+            f'<article><div class="about"><h2>code {code}</h2><div class="row">{heard}'
+            f"{_pattern(recogniser, code)}</div>{told}</div>"
             f"<figure>{over_time}<figcaption>mean activity from a word's start to its end</figcaption>"
             f"{over_bands}<figcaption>from low to high frequencies</figcaption></figure>{''.join(clips)}</article>"
         )
@@ -128,6 +136,12 @@ def _favourite(strength: Tensor, labels: np.ndarray) -> np.intp:
     return np.argmax(sums / np.maximum(counts, 1))
 
 
+def _mean_patch(activity: Tensor, patches: Tensor) -> np.ndarray:
+    """The mean of patches (…, inputs), each as often as it is active (…), (inputs,)."""
+    weights = activity.flatten() / activity.sum().clamp_min(1e-9)
+    return (weights @ patches.flatten(0, -2)).numpy()
+
+
 def _pattern(recogniser: Recogniser | Transcriber, code: int) -> str:
     """The patch that a code looks for, where its encoder begins with a linear layer."""
     assert isinstance(recogniser.body, Features)
@@ -135,7 +149,8 @@ def _pattern(recogniser: Recogniser | Transcriber, code: int) -> str:
     layer = encoder[0] if isinstance(encoder, nn.Sequential) else None
     if not isinstance(layer, nn.Linear) or code >= len(layer.weight):
         return ""
-    return picture(layer.weight[code].numpy().reshape(shape.width, shape.bands), scale=9)
+    drawn = picture(layer.weight[code].numpy().reshape(shape.width, shape.bands), scale=9)
+    return f"<figure>{drawn}<figcaption>its weights</figcaption></figure>"
 
 
 def main(options: Options) -> None:
