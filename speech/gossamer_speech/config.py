@@ -96,6 +96,10 @@ class Config:
         at_least(1, codes=self.codes, active=self.active, segments=self.segments, epochs=self.epochs, batch=self.batch)
         at_least(1, threads=self.threads)
         at_least(0, synthetic=self.synthetic)
+        if self.synthetic and self.data == "espeak":
+            raise InputError(
+                f"synthetic is {self.synthetic}, but the data set 'espeak' has the same voices; leave it out."
+            )
         if self.method == "temporal" and self.classifier == "ctc":
             raise InputError(
                 "method is 'temporal', which reads words itself and has no codes; --classifier ctc wants some."

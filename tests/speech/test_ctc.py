@@ -136,5 +136,4 @@ def test_a_transcriber_is_kept_loaded_and_used(config, tmp_path, tone, frequenci
 def test_what_ctc_cannot_read_is_refused():
     with pytest.raises(InputError, match="reads words itself and has no codes"):
         Config(method="temporal", classifier="ctc")
-    assert Config(classifier="ctc", synthetic=1).synthetic == 1
     assert parts(Config(classifier="ctc")) == "weights Unstructured(), codes TopK(16) of 128"

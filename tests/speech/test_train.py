@@ -225,6 +225,7 @@ def test_purity_and_bits_by_hand():
         ({"learning_rate": 1e6}, r"learning_rate is 1000000\.0"),
         ({"snr": float("inf")}, r"snr is inf"),
         ({"width": 4}, r"width is 4; it must be odd"),
+        ({"synthetic": 1}, r"synthetic is 1, but the data set 'espeak' has the same voices"),
         ({"data_dir": Path("recordings")}, r"data_dir is recordings, but .*'espeak'.*'fsdd' or 'folder'"),
     ],
 )
