@@ -16,13 +16,18 @@ pytestmark = pytest.mark.skipif(not HOME.is_dir(), reason="the studies are in th
 LEVELS = (20, 15, 10, 5, 0)
 
 
-@pytest.fixture(scope="module")
-def results() -> dict[str, list[Result]]:
-    """The runs of each method."""
+def published(normalise: str) -> list[Result]:
+    """The runs of the table file that were normalised so."""
     lines = (HOME / "results.jsonl").read_text().splitlines()
     assert lines == sorted(set(lines))
+    return [r for r in map(Result.of, map(json.loads, lines)) if r.config.get("normalise", "utterance") == normalise]
+
+
+@pytest.fixture(scope="module")
+def results() -> dict[str, list[Result]]:
+    """The runs of each method without each band's mean."""
     found: dict[str, list[Result]] = {}
-    for result in map(Result.of, map(json.loads, lines)):
+    for result in published("utterance"):
         found.setdefault(result.method, []).append(result)
     return found
 
@@ -84,3 +89,21 @@ def test_dictionaries_are_those_of_the_runs(results):
         assert float(active) == pytest.approx(mean(runs, lambda run: run.extra["active_codes"]), abs=0.051)
         share = mean(runs, lambda run: run.extra["dead_codes"])
         assert float(dead.rstrip("%")) == pytest.approx(100 * share, abs=0.051)
+
+
+def test_runs_with_level_are_told_as_they_are():
+    told = {name: cells for name, *cells in rows("| with `level`")}
+    runs = published("level")
+    assert len(told) == len(runs)
+    for run in runs:
+        bands, flags = " --bands 40" * (run.config["bands"] == 40), " --no-augment" * (not run.config["augment"])
+        synthetic = f" --synthetic {run.config['synthetic']}" * (run.config["synthetic"] > 0)
+        clean, interval, white, babble, *rest = told[f"`{run.method}{bands}{synthetic}{flags}`"]
+        assert float(clean) == pytest.approx(run.value, abs=0.051)
+        assert [float(x) for x in re.findall(r"[\d.]+", interval)] == pytest.approx(run.extra["interval"], abs=0.051)
+        assert float(white) == pytest.approx(run.extra["in_noise"]["white 10 dB"], abs=0.051)
+        assert float(babble) == pytest.approx(run.extra["in_noise"]["babble 10 dB"], abs=0.051)
+        few = [run.extra[f"accuracy_after_{n}"] for n in (1, 5, 10, 25, 100)]
+        *cells, bits = rest
+        assert [float(cell) for cell in cells] == pytest.approx(few, abs=0.051)
+        assert int(bits.replace(",", "")) == pytest.approx(run.extra["bits_a_second"], abs=50)
