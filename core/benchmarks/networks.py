@@ -3,8 +3,9 @@
     pip install "gossamer[vision,bench]"
     python core/benchmarks/networks.py [--networks resnet50 resnet18 mobilenet_v2] [--batch 1] [--sparsity 0.9]
 
-Prints the median milliseconds of PyTorch eager (default and channels-last), torch.compile, ONNX Runtime and the engine,
-the engine's ratio to the fastest of the others, its compile time, and its weights' memory as a share of the dense ones.
+Prints the median milliseconds of PyTorch eager (default and channels-last), torch.compile, ONNX Runtime, OpenVINO where
+it is installed (`pip install openvino`) and the engine, the engine's ratio to the fastest of the others, its compile
+time, and its weights' memory as a share of the dense ones.
 DeepSparse, which computes sparsely too, is measured after them in a process of its own, on the same weights, where
 `--deepsparse` names the Python of an environment that has it (`pip install deepsparse==1.8.0`, Python 3.8 to 3.11).
 Weights, masks and the statistics of batch norms are random: what is measured is time, and that all runtimes agree.
@@ -66,6 +67,30 @@ def onnx_runtime(
     return lambda: torch.from_numpy(session.run(None, feed)[0])
 
 
+def openvino(model: torch.nn.Module, x: torch.Tensor | dict[str, torch.Tensor]) -> Callable[[], torch.Tensor] | None:
+    """A call of OpenVINO on the dense model, in float32; None where it is not installed.
+
+    Its decompression of sparse weights is for int8 on processors with AMX, and has no part in this.
+    """
+    if importlib.util.find_spec("openvino") is None or importlib.util.find_spec("onnx") is None:
+        return None
+    from openvino import Core  # pyright: ignore[reportMissingImports]
+
+    hints = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        export_onnx(model, path, x)
+        core = Core()
+        made = core.read_model(path)
+        given = x if isinstance(x, dict) else {made.inputs[0].any_name: x}
+        feed = {one.any_name: given[one.any_name].numpy() for one in made.inputs}
+        made.reshape({name: array.shape for name, array in feed.items()})
+        request = core.compile_model(
+            made, "CPU", hints | {"INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        ).create_infer_request()
+    return lambda: torch.from_numpy(request.infer(feed)[0])
+
+
 def runtimes(model: torch.nn.Module, x: torch.Tensor, compiled: bool) -> dict[str, Callable[[], torch.Tensor]]:
     """The dense runtimes as calls."""
     last = x.contiguous(memory_format=torch.channels_last)
@@ -74,8 +99,8 @@ def runtimes(model: torch.nn.Module, x: torch.Tensor, compiled: bool) -> dict[st
     if compiled:
         inductor = torch.compile(copy.deepcopy(model))
         calls["torch.compile"] = lambda: inductor(x)
-    session = onnx_runtime(model, x)
-    return calls | ({"ONNX Runtime": session} if session else {})
+    peers = {"ONNX Runtime": onnx_runtime(model, x), "OpenVINO": openvino(model, x)}
+    return calls | {name: call for name, call in peers.items() if call}
 
 
 def deepsparse(python: str, model: torch.nn.Module, x: torch.Tensor, expected: torch.Tensor) -> float:

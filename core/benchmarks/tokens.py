@@ -5,7 +5,8 @@
 
 `bert` is BERT-base's encoder and `minilm` one of 6 layers of width 384, both on 128 tokens; `vit` is ViT-B/16 at
 224×224. Weights and masks are random; every linear layer of the encoder is sparse. Prints the median milliseconds of
-PyTorch eager, torch.compile and ONNX Runtime, of the engine over both patterns, and its ratio to the fastest of them.
+PyTorch eager, torch.compile, ONNX Runtime, OpenVINO where it is installed (`pip install openvino`), and of the engine
+over both patterns, and its ratio to the fastest of them.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from typing import Any
 
 import torch
 from layers import machine, medians
-from networks import PATTERNS, onnx_runtime
+from networks import PATTERNS, onnx_runtime, openvino
 
 import gossamer as gs
 
@@ -47,8 +48,8 @@ def row(name: str, pattern: str, options: argparse.Namespace) -> dict[str, float
     if not options.no_compile:
         inductor = torch.compile(copy.deepcopy(network))
         calls["torch.compile"] = lambda: inductor(**example).last_hidden_state
-    if session := onnx_runtime(network, example):
-        calls["ONNX Runtime"] = session
+    peers = {"ONNX Runtime": onnx_runtime(network, example), "OpenVINO": openvino(network, example)}
+    calls |= {name: call for name, call in peers.items() if call}
     compiled = gs.compile(network, example, strict=True)
     calls["engine"] = lambda: compiled(**example).last_hidden_state
     expected = calls["eager"]()
