@@ -38,6 +38,13 @@ def gpt2() -> nn.Module:
     return transformers.GPT2LMHeadModel(config)
 
 
+def llama() -> nn.Module:
+    transformers = pytest.importorskip("transformers")
+    sizes = {**SIZES, "num_key_value_heads": 1, "vocab_size": 60, "max_position_embeddings": 20}
+    config = transformers.LlamaConfig(**sizes, use_cache=False, bos_token_id=1, eos_token_id=2)
+    return transformers.LlamaModel(config)
+
+
 class Tagger(nn.Module):
     """An embedding, two layers of a recurrence in both directions, and a linear map of every step."""
 
@@ -93,6 +100,7 @@ NETWORKS: dict[str, tuple[Any, Any]] = {
     "bert": (bert, IDS),
     "bert with a mask": (bert, {"input_ids": IDS, "attention_mask": MASK}),
     "gpt-2": (gpt2, IDS),
+    "llama": (llama, IDS),
     "gpt-2 with a mask": (gpt2, {"input_ids": IDS, "attention_mask": MASK}),
     "vit": (lambda: zoo.VisionTransformer(16, 8, 1, 2, 16, 32), torch.randn(2, 3, 16, 16)),
     "swin": (lambda: zoo.SwinTransformer([2, 2], 16, [2], [2], [4, 4], num_classes=4), torch.randn(2, 3, 16, 16)),
@@ -200,6 +208,12 @@ def test_other_dtypes_say_so():
         compiled(torch.zeros(2, 4, dtype=torch.bfloat16))
     with pytest.raises(InputError, match="int64, not float32"):
         compiled(torch.zeros(2, 4, dtype=torch.int64))
+
+
+def test_norms_by_the_root_of_the_mean_square_are_found():
+    compiled: Any = gossamer.compile(llama().eval(), IDS, strict=True)
+    operations = [node.operation for node in compiled.graph.nodes]
+    assert operations.count("rms_norm") == 3 and "mean" not in operations
 
 
 def test_a_part_that_stays_pytorch_warns_once_or_is_an_error():

@@ -21,6 +21,7 @@ def fold(graph: Graph) -> Graph:
     _find_padding(graph)
     _find_shuffles(graph)
     _find_gelus(graph)
+    _find_root_norms(graph, shapes)
     _find_scalings(graph, shapes)
     _merge(graph, shapes, _fold_scaling)
     _merge(graph, shapes, _fuse_addition)
@@ -117,6 +118,33 @@ def _find_gelus(graph: Graph) -> None:
         square, last = operands(operand(more, "multiply", 0.044715), "multiply")
         if first == last == x and operands(square, "multiply") == [x, x]:
             node.operation, node.inputs, node.attributes = "activation", [x], {"activation": {"name": "gelu_tanh"}}
+    graph.prune()
+
+
+def _find_root_norms(graph: Graph, shapes: dict[str, Shape]) -> None:
+    """Write x / √(mean of x² + ε) · weight over the last axis, as Llama does it, as one norm."""
+    made = {node.name: node for node in graph.nodes}
+
+    def before(name: str, operation: str, function: str | None = None) -> Node | None:
+        node = made.get(name)
+        fits = node and node.operation == operation and node.attributes.get("activation") is None
+        return node if node and fits and function in (None, node.attributes.get("function")) else None
+
+    for node in graph.nodes:
+        scaled = before(node.inputs[0], "binary", "multiply") if before(node.name, "binary", "multiply") else None
+        if scaled is None or len(scaled.inputs) != 2 or "other" not in node.tensors:
+            continue
+        x, last = scaled.inputs[0], len(shapes[scaled.inputs[0]]) - 1
+        root = before(scaled.inputs[1], "unary", "rsqrt")
+        more = before(root.inputs[0], "binary", "add") if root else None
+        mean = before(more.inputs[0], "mean") if more and len(more.inputs) == 1 else None
+        square = before(mean.inputs[0], "binary", "multiply") if mean else None
+        if not more or not mean or not square or square.inputs != [x, x]:
+            continue
+        epsilon, over = graph.tensors[more.tensors["other"]], mean.attributes["axes"] == [last]
+        if over and epsilon.size == 1 and graph.tensors[node.tensors["other"]].shape == shapes[x][-1:]:
+            node.operation, node.inputs, node.tensors = "rms_norm", [x], {"weight": node.tensors["other"]}
+            node.attributes = {"axes": [last], "epsilon": float(epsilon.reshape(-1)[0])}
     graph.prune()
 
 
