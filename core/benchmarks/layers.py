@@ -31,14 +31,20 @@ CONVOLUTIONS = (  # kernel, inputs, outputs, height and width
     (1, 2048, 512, 7),
 )
 RUN = 5
+REST = 0.05  # seconds in which other threads stop to spin
 PATTERNS = (("unstructured", 1, 0.9), ("unstructured", 1, 0.95), ("Block(4,1)", 4, 0.9), ("Block(4,1)", 4, 0.95))
 
 
 def medians(calls: list[Callable[[], object]], repeats: int) -> list[float]:
-    """The median seconds of each call; the calls take turns, each running `RUN` times in its turn."""
+    """The median seconds of each call; the calls take turns, each running `RUN` times in its turn.
+
+    On several threads each turn begins after a rest, for the threads of a runtime spin for a while after its work.
+    """
     times: list[list[float]] = [[] for _ in calls]
     for _ in range(repeats):
         for call, record in zip(calls, times, strict=True):
+            if torch.get_num_threads() > 1:
+                time.sleep(REST)
             call()
             for _ in range(RUN):
                 start = time.perf_counter()

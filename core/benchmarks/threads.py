@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from layers import machine
+from layers import REST, machine
 from networks import PATTERNS, network
 from numba.core.types import int64, void
 from torch import nn
@@ -33,7 +33,6 @@ from gossamer.kernels.team import acquire, release
 from gossamer.nn import SparseConv2d
 
 TURNS = 20_000
-REST = 0.03  # seconds in which other threads stop to spin
 
 
 def median(call: Callable[[], object], repeats: int, rest: float = REST) -> float:
