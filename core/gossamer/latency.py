@@ -97,23 +97,24 @@ def budget(
 def spend(costs: np.ndarray, errors: np.ndarray, limit: float, steps: int = STEPS) -> list[int] | None:
     """Return for each layer the column of `costs` and `errors` (layers, choices) that it takes, None where none fits.
 
-    The errors add up to the least that costs within the limit allow, each cost rounded up to a part of it:
+    The errors add up to the least that costs within the limit allow; each cost is rounded up to a part of the limit, of
+    which there are `steps`, and one more for each layer, so that what fits is not lost by rounding:
     least(l, t) = min over k of errors[l, k] + least(l − 1, t − costs[l, k]).
     """
     if limit <= 0:
         return None
-    parts = np.ceil(costs / limit * steps - 1e-9).astype(int)
-    least, choices = np.zeros(steps + 1), []
+    parts, room = np.ceil(costs / limit * steps - 1e-9).astype(int), steps + len(costs)
+    least, choices = np.zeros(room + 1), []
     for part, error in zip(parts, errors, strict=True):
-        options = np.full((len(part), steps + 1), np.inf)
+        options = np.full((len(part), room + 1), np.inf)
         for k, taken in enumerate(part):
-            if taken <= steps:
-                options[k, taken:] = least[: steps + 1 - taken] + error[k]
+            if taken <= room:
+                options[k, taken:] = least[: room + 1 - taken] + error[k]
         choices.append(options.argmin(0))
         least = options.min(0)
-    if not np.isfinite(least[steps]):
+    if not np.isfinite(least[room]):
         return None
-    chosen, left = [], steps
+    chosen, left = [], room
     for part, choice in zip(parts[::-1], choices[::-1], strict=True):
         chosen.append(int(choice[left]))
         left -= part[chosen[-1]]
