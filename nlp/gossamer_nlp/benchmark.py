@@ -5,7 +5,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from gossamer_nlp.config import CONTEXTUAL, ENCODER, METHODS, METRIC, PRESETS, Config
+from gossamer_nlp.config import CONTEXTUAL, ENCODER, METHODS, METRIC, PRESETS, READING, Config
 
 if TYPE_CHECKING:
     from gossamer import Result
@@ -27,14 +27,15 @@ COMMANDS = {
 def grid(config: Config) -> list[Config]:
     """Every method with every seed; BM25 and the encoder, which have nothing random, once.
 
-    Methods over the encoder of the extra `encoder` are left out where it is not installed.
+    Networks that read documents, which train for minutes, are left out (`--method splade-doc` runs them), and methods
+    over the encoder of the extra `encoder` where it is not installed.
     """
-    absent = (*CONTEXTUAL, "token-weights") if find_spec(ENCODER) is None else ()
+    absent = CONTEXTUAL if find_spec(ENCODER) is None else ()
     return [
         replace(config, method=method, seed=seed)
         for seed in SEEDS
         for method in METHODS
-        if method not in absent and (method not in ("bm25", "encoder") or seed == SEEDS[0])
+        if method not in (*READING, *absent) and (method not in ("bm25", "encoder") or seed == SEEDS[0])
     ]
 
 

