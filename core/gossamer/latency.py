@@ -21,7 +21,7 @@ from gossamer.engine.dense import DenseLayer
 from gossamer.engine.node import Node
 from gossamer.engine.steps import LAYERS
 from gossamer.engine.tokens import move_tokens_last
-from gossamer.errors import InputError, at_least, function_of, share
+from gossamer.errors import InputError, at_least, function_of, of_type, share
 from gossamer.masking import Masking
 from gossamer.patterns import Pattern
 from gossamer.sparsity import sparsify
@@ -74,10 +74,15 @@ def budget(
     Raises InputError where no choice is fast enough, saying what is reached, where the engine does not take the model
     whole, and for sparsities outside of (0, 1).
     """
+    of_type((int, float), "a number", speedup=speedup)
     at_least(1, speedup=speedup)
     if loss is not None:
         function_of(1, "a function from a model to a number", loss=loss)
+    of_type((list, tuple), "a list of sparsities", sparsities=sparsities)
+    if not sparsities:
+        raise InputError("sparsities are none: give some, such as (0.5, 0.9)")
     for sparsity in sparsities:
+        of_type((int, float), "a number", **{"one of the sparsities": sparsity})
         share(**{"one of the sparsities": sparsity})
     maskings = [_masked(model, sparsity, pattern, include, exclude) for sparsity in sparsities]
     modules = {layer.parameter: layer.module for layer in maskings[0].layers if layer.parameter in maskings[0].masks}

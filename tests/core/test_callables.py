@@ -197,6 +197,19 @@ CALLS |= {
         lambda: {"content": gs.files.to_bytes(network()), "model": network(), "strict": True},
     ),
     "files.about": (gs.files.about, lambda: {"path": saved()}),
+    "budget": (
+        gs.budget,
+        lambda: {
+            "model": network(),
+            "example": X,
+            "speedup": 1.0,
+            "pattern": None,
+            "loss": None,
+            "sparsities": (0.5,),
+            "include": ("*",),
+            "exclude": (),
+        },
+    ),
     "compile": (gs.compile, lambda: {"model": network(), "example": X, "masks": None, "strict": False}),
     "Engine": (lambda x: engine()(x), lambda: {"x": X}),
     "Engine.save": (lambda path: engine().save(path), lambda: {"path": "e"}),
@@ -321,7 +334,7 @@ def test_a_wrong_call_is_answered_clearly(name: str, tmp_path, monkeypatch) -> N
 
 @pytest.mark.parametrize(("package", "prefix"), [(gs, ""), (gs.nn, "nn.")])
 def test_everything_exported_is_called_wrongly_here(package: Any, prefix: str) -> None:
-    bases = {"nn", "InputError", "Result", "Pattern", "Score", "Method", "Masking"}  # made by others, or by no one
+    bases = {"nn", "InputError", "Result", "Pattern", "Score", "Method", "Masking", "Budget"}  # not called
     exported = {prefix + name for name in package.__all__ if name not in bases}
     assert exported <= {name.split(" of")[0].removesuffix(".from_dense") for name in CALLS}
 

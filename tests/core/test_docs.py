@@ -85,8 +85,13 @@ def policy(folder):
     train(Config(data=data, steps=96, copies=2, horizon=8, width=8, minibatch=8, save=save))
 
 
+def kernels(folder):
+    """What a budget of latency is spent with."""
+    pytest.importorskip("numba", reason="nothing is faster than dense without Numba")
+
+
 # What a reader of a page has by then, from the commands that it shows; in the folder that its blocks run in.
-PREPARED = {"speech/README.md": recordings, "rl/README.md": policy}
+PREPARED = {"speech/README.md": recordings, "rl/README.md": policy, "core/docs/guides/engine.md": kernels}
 
 
 def need_extra(page):

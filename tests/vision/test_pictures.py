@@ -48,8 +48,9 @@ def test_pictures_are_drawn_from_result_files_and_a_model(results, models, tmp_p
 
 def test_the_page_shows_confusions_and_the_images_lost_first(results):
     drawn = benchmark.pictures(list(results.values()))
-    assert len(drawn) == 2 and all(image.startswith(b"<?xml") and b"<svg" in image for image in drawn.values())
-    assert any("Confusions of static-random" in caption for caption in drawn)
+    assert len(drawn) == 3 and all(image.startswith(b"<?xml") and b"<svg" in image for image in drawn.values())
+    for start in ("Confusions of static-random", "Masks of static-random"):
+        assert any(caption.startswith(start) for caption in drawn)
     assert len(benchmark.pictures([results["dense"]])) == 1
     bare = [replace(result, extra={}) for result in results.values()]
     assert benchmark.pictures(bare) == {}
