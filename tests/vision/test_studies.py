@@ -41,11 +41,12 @@ def of(results: list[Result], method: str, **fields: object) -> list[Result]:
     """The runs of the preset but for these fields, of any seed."""
     wanted = {**Config.__dict__, **vars(PRESETS["fashion-mnist"]), "method": method, **fields}
     names = ("method", "sparsity", "pattern", "distribution", "storage", "share", "width", "stem", "epochs", "shift")
-    return [r for r in results if all(r.config[name] == wanted[name] for name in names)]
+    names = (*names, "harden")  # which older runs had not
+    return [r for r in results if all(r.config.get(name, getattr(Config, name)) == wanted[name] for name in names)]
 
 
 def test_the_table_is_sorted_and_of_today_s_configurations(results):
-    assert published(results) == (HOME / "results.jsonl").read_text() and len(results) == 73
+    assert published(results) == (HOME / "results.jsonl").read_text() and len(results) == 75
     for result in results:
         known = {name: value for name, value in result.config.items() if name in Config.__dataclass_fields__}
         assert known == result.config and not differing(known, Config(**known))
@@ -115,6 +116,13 @@ def test_the_folders_table_is_that_of_the_runs():
         for r in runs
     ]
     assert len(told) == len(runs) and all(any(row == each for each in kept) for row in told)
+
+
+def test_the_hardened_table_is_that_of_the_runs(results):
+    for method, harden, *cells in rows("| method, 90 %, seed 1 |"):
+        (run,) = (r for r in of(results, method, harden=number(harden) if harden != "–" else 0.0) if r.seed == 1)
+        values = [run.value, run.extra["held_out"], *run.extra["corrupted"].values()]
+        assert [number(cell) for cell in cells] == [pytest.approx(100 * value, abs=0.051) for value in values]
 
 
 def test_scarce_data_are_those_of_the_runs(results):
