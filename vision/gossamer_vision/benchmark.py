@@ -117,11 +117,16 @@ def pictures(results: Sequence[Result]) -> dict[str, bytes]:
 
 
 def warnings(trained: "Run", asked: float, at_chance: bool) -> Iterator[str]:
-    """What a reader of the result should know: a sparsity that is not the one asked, an accuracy as good as chance."""
+    """What a reader of the result should know: a sparsity that is not the one asked, steps left out, chance."""
     found = sparsity(trained)
     if asked and abs(found - asked) > 0.002:
         reason = "the masks are those of --from" if trained.given else "whole channels, blocks or wires come and go"
         yield f"the sparsity is {found:.2%}, where {asked:.2%} was asked: {reason}"
+    if skipped := trained.progress.skipped:
+        yield (
+            f"{skipped:,} of {skipped + trained.progress.steps:,} steps were left out to end within the time budget: "
+            "the machine was slower than on trial"
+        )
     if at_chance:
         yield (
             f"the accuracy on the {len(trained.data.test)} test images is near chance; train for more steps "

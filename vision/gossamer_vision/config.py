@@ -98,7 +98,8 @@ class Config:
     threads: int | None = None
     """threads that compute; torch's own number where this is not given"""
     time_budget: float | None = None
-    """seconds that the training may take: it gets fewer epochs where a few steps on trial say that it takes longer"""
+    """seconds that the training may take: it gets fewer epochs where a few steps on trial say that it takes longer, and
+    leaves out steps where it is late all the same"""
     checkpoint: Path | None = None
     """file to keep the run's state in, from which the same command goes on"""
     trained: Path | None = None

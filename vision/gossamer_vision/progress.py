@@ -11,7 +11,10 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 @dataclass
 class Progress:
-    """How far a run is: the training it is in, its epoch and the step in that, and what the epochs so far gave."""
+    """How far a run is: the training it is in, its epoch and the step in that, and what the epochs so far gave.
+
+    `steps` are those done, `skipped` those that a time budget left out, `seconds` what the steps took and `spent` all.
+    """
 
     epochs: int
     cycle: int = 0
@@ -19,7 +22,9 @@ class Progress:
     step: int = 0
     started: bool = False
     steps: int = 0
+    skipped: int = 0
     seconds: float = 0.0
+    spent: float = 0.0
     loss: float = 0.0
     losses: list[float] = field(default_factory=list)
     held_out: list[float] = field(default_factory=list)

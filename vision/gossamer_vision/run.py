@@ -20,6 +20,7 @@ from gossamer.results import plain
 from gossamer_vision import metrics
 from gossamer_vision.batches import Batches
 from gossamer_vision.batchnorm import share_statistics
+from gossamer_vision.budget import catch_up
 from gossamer_vision.classifier import masking_of
 from gossamer_vision.config import Config
 from gossamer_vision.data import Data
@@ -59,6 +60,7 @@ class Run:
         self.rewinding = Rewinding(self.network)
         self.training_bytes = 0
         self.progress = Progress(self.settings.epochs)
+        self.clock = time.perf_counter()
 
     def set_up(self) -> None:
         """Give the network, as it is now, its optimizer, and both to Fabric."""
@@ -167,8 +169,9 @@ class Run:
             if progress.step == 0:
                 self.batches.shuffle()
                 progress.loss = 0.0
-            progress.loss += self.train_step(cycle) / self.batches.steps
-            progress.step += 1
+            loss, skipped = self.train_step(cycle), catch_up(self)
+            progress.loss += loss * (1 + skipped) / self.batches.steps
+            progress.step += 1 + skipped
         progress.seconds += time.perf_counter() - begin
         ended = progress.step == self.batches.steps
         if ended:
