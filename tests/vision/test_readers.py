@@ -60,6 +60,15 @@ def test_pictures_are_turned_as_the_camera_was_held(tmp_path):
     assert readers.picture(tmp_path / "turned.png", 2, channels=1)[0].tolist() == [[3, 1], [4, 2]]
 
 
+def test_a_large_jpeg_is_read_as_a_bitmap_of_its_pixels_is(tmp_path):
+    levels = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
+    Image.fromarray(levels).resize((1600, 1200), Image.Resampling.BICUBIC).save(tmp_path / "a.jpg", quality=90)
+    Image.open(tmp_path / "a.jpg").save(tmp_path / "a.png")
+    assert readers._upright(tmp_path / "a.jpg", 8 * 16).size == (200, 150)
+    few, all_ = (readers.picture(tmp_path / name, 16).int() for name in ("a.jpg", "a.png"))
+    assert (few - all_).abs().max() <= 1
+
+
 def test_pictures_with_more_pixels_than_pillow_takes_for_safe_are_refused(tmp_path, monkeypatch):
     Image.new("L", (30, 20)).save(tmp_path / "large.png")
     for limit in (599, 250):  # at once the limit Pillow warns of, at twice that it refuses

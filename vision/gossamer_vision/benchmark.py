@@ -1,6 +1,6 @@
 """What is compared: the presets, their methods and seeds, and the result of one run."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -65,6 +65,7 @@ def run(config: Config, log: Callable[[str], None] = lambda line: None) -> Resul
     outputs = metrics.logits(network, data.test.images, data.scaled)
     counts = metrics.confusion(outputs, data.test.labels)
     value = metrics.accuracy(outputs, data.test.labels)
+    per_class = dict(zip(data.classes, metrics.per_class(counts), strict=True))
     extra = {
         "held_out": trained.accuracy_held_out(),
         "calibration_error": metrics.calibration_error(outputs, data.test.labels),
@@ -74,14 +75,14 @@ def run(config: Config, log: Callable[[str], None] = lambda line: None) -> Resul
         "epochs": len(trained.progress.held_out),
         "skipped_images": len(data.skipped),
         "corrupted": metrics.under_corruption(network, data.test.images, data.test.labels, data.scaled),
-        "per_class": dict(zip(data.classes, metrics.per_class(counts), strict=True)),
+        "per_class": per_class,
         "confusion": counts.tolist(),
         "wrong": (outputs.argmax(1) != data.test.labels).nonzero().flatten().tolist(),
         "curve": trained.progress.held_out,
         **report.kept(trained.masks),
     }
     asked = trained.settings.sparsity if METHODS[config.method].masked or config.method == "wired" else 0.0
-    caveats = list(warnings(trained, asked, metrics.near_chance(value, data.test.labels)))
+    caveats = list(warnings(trained, asked, per_class, metrics.near_chance(value, data.test.labels)))
     for caveat in caveats:
         log(f"warning: {caveat}")
     return Result(
@@ -116,8 +117,8 @@ def pictures(results: Sequence[Result]) -> dict[str, bytes]:
     return {**for_page(results), **report.pictures(results)}
 
 
-def warnings(trained: "Run", asked: float, at_chance: bool) -> Iterator[str]:
-    """What a reader of the result should know: a sparsity that is not the one asked, steps left out, chance."""
+def warnings(trained: "Run", asked: float, per_class: Mapping[str, float], at_chance: bool) -> Iterator[str]:
+    """What a reader of the result should know: another sparsity than asked, steps left out, classes never right."""
     found = sparsity(trained)
     if asked and abs(found - asked) > 0.002:
         reason = "the masks are those of --from" if trained.given else "whole channels, blocks or wires come and go"
@@ -132,6 +133,8 @@ def warnings(trained: "Run", asked: float, at_chance: bool) -> Iterator[str]:
             f"the accuracy on the {len(trained.data.test)} test images is near chance; train for more steps "
             "(a smaller --batch, more --epochs), wider, less sparse, or on more images"
         )
+    elif never := [name for name, share in per_class.items() if share == 0]:
+        yield f"no test image of {', '.join(never[:5])} is recognised; add images of what is rare, or train for longer"
 
 
 def kind(config: Config) -> str:

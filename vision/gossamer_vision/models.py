@@ -200,7 +200,9 @@ def _torchvision(name: str, classes: int) -> nn.Module:
     """A classifier of torchvision's by its name there, without trained weights and without auxiliary classifiers."""
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
-        raise InputError(f"model is 'torchvision:{name}'{nearest(name, known)}; torchvision has {len(known)} models.")
+        raise InputError(
+            f"model is 'torchvision:{name}'{nearest(name, known)}; torchvision has {len(known)}, resnet18 for one."
+        )
     helped: dict[str, Any] = (
         {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
     )
