@@ -1,15 +1,16 @@
-"""A writer is killed again and again while readers search: whatever it acknowledged must be there.
+"""A writer is killed again and again while a reader searches: what it acknowledged must be there, in whole batches.
 
 python nlp/benchmarks/killed.py
-python nlp/benchmarks/killed.py --kills 20 --batch 200
+python nlp/benchmarks/killed.py --documents 10000 --kills 20
 """
 
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,9 @@ from gossamer_nlp.index import Index
 
 WRITER = """
 import sys
-from gossamer_nlp.index import Index
+from gossamer_nlp.index.index import Index
 folder, start, batch = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+print("opens", flush=True)
 index = Index.open(folder, write=True)
 while True:
     index.add({"id": f"n{i}", "text": f"common word and number{i % 97} of x{i} " + "more " * (i % 30)} for i in range(start, start + batch))
@@ -33,40 +35,76 @@ while True:
 
 @dataclass(frozen=True)
 class Options:
-    """How often, and how much."""
+    """How much is added, in batches of how many, and how often the writer is killed meanwhile."""
 
+    documents: int = 100_000
     kills: int = 100
     batch: int = 10
     seed: int = 0
 
 
+@dataclass(eq=False)
+class Reader(threading.Thread):
+    """Looks at the index all the time: it must hold the first documents, in whole batches, all that are acknowledged.
+
+    acknowledged: documents, told by who reads what the writer prints.
+    """
+
+    folder: Path
+    batch: int
+    acknowledged: int = 0
+    looks: int = 0
+    wrong: int = 0
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def run(self) -> None:
+        """Refresh, search, compare, until told to end."""
+        index = Index.open(self.folder)
+        while not self.ended.is_set():
+            least = self.acknowledged
+            index.refresh()
+            found = {hit.id for hit in index.search("common", len(index) + 1)}
+            whole = found == {f"n{i}" for i in range(len(index))} and len(index) % self.batch == 0
+            self.looks, self.wrong = self.looks + 1, self.wrong + (not whole or len(index) < least)
+
+
+def killed(reader: Reader, start: int, until: int, pause: float) -> None:
+    """Let a writer go on from a document until so many are acknowledged, or only begin to open, and kill it then."""
+    command = [sys.executable, "-c", WRITER, str(reader.folder), str(start), str(reader.batch)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        process.stdout.readline()
+        while reader.acknowledged < until:
+            reader.acknowledged = int(process.stdout.readline())
+        time.sleep(pause)
+        process.send_signal(signal.SIGKILL)
+        lines = process.stdout.readlines()
+    reader.acknowledged = max(reader.acknowledged, *(int(line) for line in lines if line.endswith("\n")), 0)
+
+
 def main(options: Options) -> None:
-    """Kill, open, count, go on."""
-    draw, start, lost, torn = np.random.default_rng(options.seed), 0, 0, 0
+    """Kill at random moments, every tenth time while the writer opens the index; count what is there at the end."""
+    draw = np.random.default_rng(options.seed)
+    ends = np.sort(draw.choice(options.documents, options.kills, replace=False))
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "index"
         Index.create(folder).close()
-        reader = Index.open(folder)
-        for _ in range(options.kills):
-            command = [sys.executable, "-c", WRITER, str(folder), str(start), str(options.batch)]
-            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-                assert process.stdout
-                lines = [process.stdout.readline()]
-                for _ in range(3):
-                    time.sleep(draw.uniform(0, 0.4))
-                    reader.refresh()
-                    torn += len(reader.search("common", len(reader) + 1)) != len(reader)
-                process.send_signal(signal.SIGKILL)
-                lines += process.stdout.readlines()
-            start = max(start, *(int(line) for line in lines if line.endswith("\n")))
-            reader.refresh()
-            lost += max(0, start - len(reader))
-            start = max(start, len(reader))
-        reader = Index.open(folder)
-        lost += start - sum(f"n{i}" in reader for i in range(start))
+        reader = Reader(folder, options.batch)
+        reader.start()
+        for kill, until in enumerate([*ends[:-1].tolist(), options.documents]):
+            start = len(Index.open(folder))
+            opening = kill % 10 == 9 and kill < options.kills - 1
+            killed(reader, start, 0 if opening else until, draw.uniform(0, 0.03))
+        reader.ended.set()
+        reader.join()
+        index = Index.open(folder)
+        lost = reader.acknowledged - sum(f"n{i}" in index for i in range(reader.acknowledged))
         print(
-            f"{start:,} documents in batches of {options.batch}, {options.kills} kills: {lost} acknowledged "
-            f"documents lost, {torn} of {3 * options.kills} looks at an inconsistent state"
+            f"{len(index):,} documents in batches of {options.batch}, {options.kills} kills: {lost} acknowledged "
+            f"documents lost, {reader.wrong} of {reader.looks:,} looks at an inconsistent state"
         )
 
 

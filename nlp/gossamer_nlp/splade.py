@@ -109,14 +109,11 @@ class Expansion(nn.Module):
         """e from contextual vectors (B, longest, D); only what stays is computed with gradients."""
         words, scale = self.body.words.weight, hidden.shape[2] ** -0.5
         with torch.no_grad():
-            absent = torch.where(sequences < 0, -torch.inf, 0.0)
-            best, place = [], []
-            for own, bar in zip(hidden.split(8), absent.split(8), strict=True):
-                found = (own @ words.T + bar[:, :, None]).max(1)
-                best.append(found.values * scale + self.bias)
-                place.append(found.indices)
-            columns = torch.cat(best).topk(min(MOST, len(words)), 1).indices
-            at = torch.cat(place).gather(1, columns)
+            lacking = sequences < 0
+            lengths = (~lacking).sum(1).clamp_min(1).tolist()
+            best = [(own[:length] @ words.T).amax(0) for own, length in zip(hidden, lengths, strict=True)]
+            columns = (torch.stack(best) * scale + self.bias).topk(min(MOST, len(words)), 1).indices
+            at = (hidden @ words[columns].mT).masked_fill_(lacking[:, :, None], -torch.inf).argmax(1)
         own = hidden.gather(1, at[:, :, None].expand(-1, -1, hidden.shape[2]))
         logits = (own * words[columns]).sum(2) * scale + self.bias[columns]
         values = self.log_scale.exp() * torch.log1p(torch.relu(logits))

@@ -245,13 +245,48 @@ def test_a_torn_end_of_the_log_is_no_record(tmp_path: Path):
     whole = path.read_bytes()
     for cut in range(len(whole)):
         path.write_bytes(whole[:cut])
-        records = list(log.read(path))
+        records = log.Follower(path).new() or []
         assert records == [{"add": ["é", "\ud800"]}, {"delete": ["b"]}][: len(records)]
         assert len(records) < 2
+    path.write_bytes(whole + bytes(100))  # as a machine that lost its power may leave it
+    assert log.Follower(path).new() == [{"add": ["é", "\ud800"]}, {"delete": ["b"]}]
+    path.write_bytes(whole[:-1])
     again = log.Log(path)
     again.append({"delete": ["c"]})
     again.close()
-    assert list(log.read(path)) == [{"add": ["é", "\ud800"]}, {"delete": ["c"]}]
+    assert log.Follower(path).new() == [{"add": ["é", "\ud800"]}, {"delete": ["c"]}]
+
+
+def test_a_log_is_followed_and_what_its_writer_takes_back_is_noticed(tmp_path: Path):
+    own = log.Log(tmp_path / "a.log")
+    followed = log.Follower(own.path)
+    assert followed.new() == []
+    own.append({"delete": ["a"]})
+    end = own.end
+    own.append({"delete": ["b"]})
+    assert followed.new() == [{"delete": ["a"]}, {"delete": ["b"]}]
+    assert followed.new() == []
+    own.append({"delete": ["c"]})
+    assert followed.new() == [{"delete": ["c"]}]
+    own.end = end  # as where the disk was full
+    own.append({"delete": ["d"]})
+    assert followed.new() is None
+    assert log.Follower(own.path).new() == [{"delete": ["a"]}, {"delete": ["d"]}]
+
+
+def test_a_reader_takes_in_what_is_new_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    writer, reader = Index.create(tmp_path / "i"), Index.open(tmp_path / "i")
+    applied = []
+    monkeypatch.setattr(reader, "_apply", lambda record, take=reader._apply: (applied.append(record), take(record)))
+    for start in (0, 5):
+        writer.add(numbered(start, start + 5))
+        reader.refresh()
+        assert len(reader.search("common", 20)) == start + 5
+    assert len(applied) == 2
+    writer.commit()
+    writer.delete(["n3"])
+    reader.refresh()
+    assert (len(reader), len(applied), "n3" in reader) == (9, 3, False)
 
 
 WRITER = """

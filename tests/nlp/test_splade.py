@@ -85,6 +85,22 @@ def test_a_document_is_found_by_a_term_that_it_lacks(tmp_path: Path):
         assert [hit.id for hit in again.search("felines")] == ["a"]
 
 
+def test_a_document_is_read_once_whoever_opens_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    writer = gossamer_nlp.Index.create(tmp_path / "own", by_hand())
+    writer.add([{"id": "a", "text": "the cat purrs, and a dog"}, {"id": "a", "text": "a new cat"}])
+    writer.commit()
+    writer.add([{"id": "b", "text": "another new dog"}, {"id": "c", "text": "cats"}, {"id": "d", "text": ""}])
+    monkeypatch.setattr(Expansion, "read", None)
+    reader = gossamer_nlp.Index.open(tmp_path / "own")
+    for query in ("felines", "dog", "new another"):
+        found = [(hit.id, hit.score) for hit in reader.search(query)]
+        assert found == [(hit.id, hit.score) for hit in writer.search(query)]
+        assert found
+    writer.close()
+    reader.refresh()
+    assert {hit.id for hit in reader.search("felines")} == {"a", "c"}
+
+
 def test_queries_need_no_network():
     model = by_hand().fit(["cat", "dog"])
     model.network.body = None  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]

@@ -1,6 +1,5 @@
 """An index of documents in a folder: added, deleted, searched and explained; nothing acknowledged is ever lost."""
 
-import base64
 import contextlib
 import dataclasses
 import itertools
@@ -18,7 +17,7 @@ from gossamer_nlp.index import folder as files
 from gossamer_nlp.index import log, merging, neighbours
 from gossamer_nlp.index.dense import Dense, Encoder
 from gossamer_nlp.index.manifest import FORMAT, NAME, Lock, Manifest, said
-from gossamer_nlp.index.pending import Pending
+from gossamer_nlp.index.pending import Pending, recorded
 from gossamer_nlp.index.reader import BATCH, Reader
 from gossamer_nlp.index.segment import Segment
 from gossamer_nlp.model import Lexical
@@ -137,11 +136,13 @@ class Index(Reader):
     def _add(self, records: list[dict[str, Any]]) -> None:
         """Add a batch; memory is freed first, so that nothing can fail once the log has it."""
         self._written()
+        records = list({record["id"]: record for record in records}.values())  # of one id the last
         record: dict[str, Any] = {"add": records}
         if self.dense:
-            vectors = self.dense.vectors(texts(self.model, records))
-            record["vectors"] = base64.b85encode(vectors.tobytes()).decode()
+            record["vectors"] = log.text(self.dense.vectors(texts(self.model, records)))
         with self._mutex:
+            if self.model.network is not None:
+                record["read"] = recorded(self.model, records)
             if self._pending.bytes > self.memory or len(self._pending.ids) >= MOST_PENDING:
                 self.commit()
             self._written().append(record)

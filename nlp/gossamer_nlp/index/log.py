@@ -1,5 +1,6 @@
 """The write-ahead log: what is in it is on the disk before it is acknowledged, and comes back after a crash."""
 
+import base64
 import contextlib
 import json
 import os
@@ -7,7 +8,10 @@ import weakref
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
 
 from gossamer import InputError
 
@@ -20,7 +24,10 @@ class Log:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.end = sum(HEADER + len(payload) for payload in _payloads(path))
+        self.end = 0
+        if path.exists():
+            with open(path, "rb") as file:
+                self.end = sum(HEADER + len(payload) for payload in _payloads(file))
         self.file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         self.close = weakref.finalize(self, os.close, self.file)
         self._cut()
@@ -37,7 +44,7 @@ class Log:
             raise InputError(
                 f"a batch of {len(payload):,} bytes is too large for the log; add fewer documents at once."
             )
-        data = len(payload).to_bytes(4, "little") + zlib.crc32(payload).to_bytes(4, "little") + payload
+        data = _header(payload) + payload
         try:
             self._cut()
             rest = memoryview(data)
@@ -59,21 +66,53 @@ class Log:
             os.ftruncate(self.file, self.end)
 
 
-def read(path: Path) -> Iterator[Any]:
-    """The records of a log, up to the first that is torn; none where the file is not there."""
-    for payload in _payloads(path):
-        yield json.loads(payload.decode("utf-8", "surrogatepass"))
+class Follower:
+    """A log as another process reads it while it grows."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._last, self._header = 0, b""  # where the last record that was read begins, and how
+
+    def new(self) -> list[Any] | None:
+        """The records since this was last asked, up to the first that is torn; `FileNotFoundError` without a log.
+
+        None where the last one is no more: its writer could not make it durable, and all is to be read anew.
+        """
+        with open(self.path, "rb") as file:
+            file.seek(self._last)
+            if self._header:
+                if file.read(HEADER) != self._header:
+                    return None
+                file.seek(_length(self._header), os.SEEK_CUR)
+            records, place = [], file.tell()
+            for payload in _payloads(file):
+                records.append(json.loads(payload.decode("utf-8", "surrogatepass")))
+                self._last, self._header = place, _header(payload)
+                place += HEADER + len(payload)
+            return records
 
 
-def _payloads(path: Path) -> Iterator[bytes]:
-    try:
-        file = open(path, "rb")  # noqa: SIM115
-    except FileNotFoundError:
-        return
-    with file:
-        while len(head := file.read(HEADER)) == HEADER:
-            length = int.from_bytes(head[:4], "little")
-            payload = file.read(length) if length < LONGEST else b""
-            if len(payload) < length or zlib.crc32(payload) != int.from_bytes(head[4:], "little"):
-                return
-            yield payload
+def text(array: NDArray[Any]) -> str:
+    """The numbers of an array as text, for a record."""
+    return base64.b85encode(np.ascontiguousarray(array).tobytes()).decode()
+
+
+def numbers(content: str, kind: Any) -> NDArray[Any]:
+    """The array of `text`, flat."""
+    return np.frombuffer(base64.b85decode(content), kind)
+
+
+def _header(payload: bytes) -> bytes:
+    return len(payload).to_bytes(4, "little") + zlib.crc32(payload).to_bytes(4, "little")
+
+
+def _length(header: bytes) -> int:
+    return int.from_bytes(header[:4], "little")
+
+
+def _payloads(file: BinaryIO) -> Iterator[bytes]:
+    while len(header := file.read(HEADER)) == HEADER:
+        payload = file.read(_length(header)) if _length(header) < LONGEST else b""
+        if not payload or header != _header(payload):  # zeros, too, a crash may leave
+            return
+        yield payload

@@ -1,6 +1,5 @@
 """An index as it is read: the state of one moment, searched, explained, and brought up to date."""
 
-import base64
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -34,6 +33,7 @@ class Reader:
     _model = ""  # the file that the model is from
     _segments: list[Segment]
     _pending: Pending
+    _followed: log.Follower
 
     def __init__(self, folder: Path, lock: Lock | None, encoder: Encoder | None) -> None:
         self.folder = folder
@@ -83,8 +83,18 @@ class Reader:
     def refresh(self) -> None:
         """See what has been written since the index was opened, by whatever process."""
         with self._mutex:
-            if self._lock is None:
+            if self._lock is None and not self._go_on():
                 self._load()
+
+    def _go_on(self) -> bool:
+        """Take in what the log has more; False where the state has changed in another way too."""
+        try:
+            records = self._followed.new() if Manifest.load(self.folder) == self.manifest else None
+        except FileNotFoundError:
+            return False
+        for record in records or ():
+            self._apply(record)
+        return records is not None
 
     def _load(self) -> None:
         """Read the state; again where a writer has replaced it meanwhile."""
@@ -97,10 +107,9 @@ class Reader:
                 ]
                 if manifest.model != self._model:
                     self.model, self._model = load(self.folder / manifest.model), manifest.model
-                records = list(log.read(self.folder / "logs" / manifest.log))
+                self._followed = log.Follower(self.folder / "logs" / manifest.log)
+                records = self._followed.new() or ()
             except FileNotFoundError:
-                continue
-            if self._lock is None and Manifest.load(self.folder) != manifest:
                 continue
             self.manifest, self._segments, self._pending = manifest, segments, Pending(self.model)
             own = (manifest.encoder, manifest.encoder_sha256, manifest.dimensions)
@@ -124,9 +133,8 @@ class Reader:
         if latest:
             rows, vectors = list(latest.values()), None
             if "vectors" in record:
-                content = np.frombuffer(base64.b85decode(record["vectors"]), np.int8)
-                vectors = content.reshape(len(added), -1)[rows]
-            self._pending.add(list(latest), [added[row] for row in rows], vectors)
+                vectors = log.numbers(record["vectors"], np.int8).reshape(len(added), -1)[rows]
+            self._pending.add(list(latest), [added[row] for row in rows], vectors, record.get("read"))
 
     def state(self) -> State:
         """The documents of this moment, what is pending as the last segment."""
