@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from gossamer_rl.environments import Seen
+from gossamer_rl.observations import Seen
 from gossamer_rl.onehot import OneHotLinear
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from gossamer_rl.agents import perceptron
-from gossamer_rl.environments import Seen
 from gossamer_rl.exploration import FirstVisit
+from gossamer_rl.observations import Seen
 
 SIZE = 32
 """of features"""

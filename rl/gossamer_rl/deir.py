@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from gossamer_rl.agents import perceptron
 from gossamer_rl.curiosity import SIZE
-from gossamer_rl.environments import Seen
 from gossamer_rl.exploration import FirstVisit
+from gossamer_rl.observations import Seen
 from gossamer_rl.replay import stored
 
 ROOM = 512

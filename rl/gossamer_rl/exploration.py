@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gossamer_rl.environments import Seen
 from gossamer_rl.gridworlds.cells import loop
+from gossamer_rl.observations import Seen
 
 LIFELONG = 1 << 20
 LEAST_ROOM = 1 << 12

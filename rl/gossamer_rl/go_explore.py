@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from gossamer import InputError
-from gossamer_rl.environments import Environment, GridworldCopies, hash_rows
+from gossamer_rl.environments import Environment, GridworldCopies
 from gossamer_rl.gridworlds.cells import BALL, BOX, DOOR, KEY, loop
+from gossamer_rl.observations import hashed
 
 SLOTS, ROOM = 1024, 32
 """situations, by their hash; states kept of each, the last ones"""
@@ -53,15 +54,14 @@ class GoExplore:
             for name, array in own.items()
             if name not in ("random", "steps")
         }
-        self._counts, self._keys = np.zeros((copies, KINDS * STATES + 1), np.int64), np.zeros(copies, np.uint64)
+        self._counts = np.zeros((copies, KINDS * STATES + 1), np.int64)
         self.returned, self.slots = np.zeros(copies, bool), self.now()
 
     def now(self) -> np.ndarray:
         """The situation of each copy, as a slot [n]."""
         state = self.environment.worlds.state
         situations(state.cells, state.carried, self._counts)
-        hash_rows(self._counts, self._keys)
-        return (self._keys % np.uint64(SLOTS)).astype(np.int64)
+        return (hashed(self._counts) % np.uint64(SLOTS)).astype(np.int64)
 
     def step(self, began: np.ndarray) -> None:
         """Remember what copies have come to; begin some of the episodes that `began` [n] anew where few have been."""

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from gossamer import InputError
-from gossamer_rl.environments import Seen
 from gossamer_rl.gridworlds.cells import loop
+from gossamer_rl.observations import Seen
 from gossamer_rl.replay import Batch, Replay
 
 SHARE = 0.8

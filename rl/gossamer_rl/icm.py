@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gossamer_rl.agents import perceptron
 from gossamer_rl.curiosity import SIZE, Controllable
-from gossamer_rl.environments import Seen
+from gossamer_rl.observations import Seen
 
 
 class ICM(Controllable):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gossamer_rl.curiosity import RND, SIZE, Controllable
-from gossamer_rl.environments import Seen
+from gossamer_rl.observations import Seen
 
 ROOM = 512
 """features that an episode remembers, the last ones"""

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import gymnasium
 import numpy as np
 import torch
 
 from gossamer import InputError, errors
 from gossamer.paths import refuse_unwritable, write_atomically
 from gossamer.results import Result, read
-from gossamer_rl.environments import GridworldCopies
+from gossamer_rl.environments import GridworldCopies, one
 from gossamer_rl.evaluate import interquartile_mean, interval
 from gossamer_rl.gridworlds import TASKS
 from gossamer_rl.gridworlds.stock import cells_of, put, stock
@@ -182,7 +181,7 @@ def film(policy: Policy, seed: int) -> "Figure":
 
 def frames_of(policy: Policy, seed: int) -> tuple[list[np.ndarray], list[int], float]:
     """A picture [height, width, 3] of each step of an episode, the steps that changed the grid, and the return."""
-    environment = gymnasium.make(policy.data, render_mode="rgb_array", disable_env_checker=True)
+    environment = one(policy.data, render_mode="rgb_array")
     own = cast(Any, environment.unwrapped)
     frames, changed, before, totals = [], [], None, []
     for step, total in enumerate(episode(policy, environment, seed)):

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import torch
 from rich.console import Console
 from rich.live import Live
@@ -19,6 +18,7 @@ from tyro.conf import Positional
 
 from gossamer import InputError, errors
 from gossamer.paths import refuse_unwritable, write_atomically
+from gossamer_rl.environments import one
 from gossamer_rl.policy import Policy, load
 
 MARKS = {"wall": "██", "goal": "◎ ", "key": "⚷ ", "ball": "● ", "box": "▢ ", "lava": "≈≈", "floor": "  "}
@@ -46,10 +46,10 @@ class Options:
 
 
 def picture(environment: Any) -> Text:
-    """The whole grid of an environment of MiniGrid's as coloured text; its own text for any other."""
+    """The whole grid of an environment of MiniGrid's as coloured text; another's own text, if it has one."""
     grid = getattr(environment, "grid", None)
     if grid is None:
-        return Text(str(environment.render()))
+        return Text(environment.render() if environment.render_mode == "ansi" else "")
     text = Text()
     for y in range(grid.height):
         for x in range(grid.width):
@@ -84,7 +84,7 @@ def film(policy: Policy, seed: int, delay: float) -> tuple[bytes, float]:
         from PIL import Image
     except ModuleNotFoundError as error:
         raise InputError('--gif needs Pillow; type: pip install "gossamer[rl]"') from error
-    environment = gymnasium.make(policy.data, render_mode="rgb_array", disable_env_checker=True)
+    environment = one(policy.data, render_mode="rgb_array")
     frames, totals = [], []
     for total in episode(policy, environment, seed):
         frames.append(Image.fromarray(environment.render()))  # pyright: ignore[reportArgumentType]
@@ -103,7 +103,9 @@ def main(options: Options) -> None:
         write_atomically(options.gif, content)
         console.print(f"wrote {options.gif}: {len(content):,} bytes, return {total:.3f}", markup=False)
         return
-    environment = gymnasium.make(policy.data, disable_env_checker=True)
+    environment = one(policy.data)
+    if "ansi" in environment.metadata.get("render_modes", ()):
+        environment = one(policy.data, render_mode="ansi")
     totals = []
     with Live(console=console, auto_refresh=False) as live:
         for total in episode(policy, environment, options.seed):

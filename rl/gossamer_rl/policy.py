@@ -14,7 +14,8 @@ from torch import Tensor, nn
 import gossamer as gs
 from gossamer import files
 from gossamer_rl.agents import ActorCritic, Recurrent
-from gossamer_rl.environments import make, read
+from gossamer_rl.environments import make
+from gossamer_rl.observations import read
 from gossamer_rl.onehot import OneHotLinear
 
 KIND = "gossamer_rl policy"

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gossamer_rl.environments import Seen
 from gossamer_rl.gridworlds.cells import loop
+from gossamer_rl.observations import Seen
 
 EXPONENT = 0.6
 """α: priorities are errors to this power"""

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import gymnasium
 import numpy as np
 import torch
 from torch import Tensor
 
-from gossamer_rl.environments import GridworldCopies, Seen, make, read
+from gossamer_rl.environments import GridworldCopies, make, one
 from gossamer_rl.gridworlds import TASKS
 from gossamer_rl.gridworlds.stock import put, stock
+from gossamer_rl.observations import Seen, read
 
 Logits = Callable[[np.ndarray, Tensor | None], tuple[Tensor, Tensor | None]]
 """logits of what is seen, and the state of an agent with memory: None at the beginning, then what the last call gave"""
@@ -66,7 +66,7 @@ def in_gridworlds(logits: Logits, name: str, seeds: Sequence[int], generator: to
 def one_by_one(logits: Logits, name: str, seeds: Sequence[int], generator: torch.Generator) -> Episodes:
     """The episodes one after another, in any environment of Gymnasium's."""
     seen: Seen = make(name, 1).seen
-    environment = gymnasium.make(name, disable_env_checker=True)
+    environment = one(name)
     returns, lengths = [], []
     for seed in seeds:
         observation, _ = environment.reset(seed=seed)

@@ -3,7 +3,7 @@ import torch
 
 import gossamer as gs
 from gossamer_rl.agents import ActorCritic, Recurrent, Scaled, width_of_equal_size
-from gossamer_rl.environments import Seen, grid_members
+from gossamer_rl.observations import Seen, grid_members
 
 VIEW = Seen(grid_members(), 984)
 

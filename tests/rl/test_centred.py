@@ -4,7 +4,7 @@ from torch import nn
 import gossamer as gs
 from gossamer_rl.agents import Recurrent
 from gossamer_rl.centred import CentredRigL
-from gossamer_rl.environments import Seen
+from gossamer_rl.observations import Seen
 
 
 def centred(network: nn.Module, every: int = 1) -> tuple[CentredRigL, torch.optim.Optimizer]:

@@ -5,7 +5,8 @@ import torch
 from gossamer_rl.bonuses import BONUSES
 from gossamer_rl.config import BONUSES as NAMES
 from gossamer_rl.curiosity import E3B, RIDE, RND, SIZE, Controllable, NovelD
-from gossamer_rl.environments import Seen, make
+from gossamer_rl.environments import make
+from gossamer_rl.observations import Seen
 
 
 def test_names_are_those_of_the_configuration():

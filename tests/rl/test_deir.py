@@ -4,7 +4,8 @@ import torch
 
 from gossamer_rl.curiosity import SIZE
 from gossamer_rl.deir import DEIR
-from gossamer_rl.environments import Seen, make
+from gossamer_rl.environments import make
+from gossamer_rl.observations import Seen
 
 
 def make_bonus(copies: int, limit: int = 640, seen: Seen | None = None) -> DEIR:

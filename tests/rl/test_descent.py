@@ -7,7 +7,7 @@ from gossamer.devices import fabric
 from gossamer_rl.agents import ActorCritic
 from gossamer_rl.config import Config
 from gossamer_rl.descent import Descent
-from gossamer_rl.environments import Seen
+from gossamer_rl.observations import Seen
 
 CONFIG = Config(method="static-random", sparsity=0.75, learning_rate=1e-3, sparse_critic=False)
 

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from gossamer import InputError
-from gossamer_rl.environments import GymnasiumCopies, grid_codes, make, read
+from gossamer_rl.environments import GymnasiumCopies, make
+from gossamer_rl.observations import WORDS, grid_codes, read, words_of
 
 
 def test_codes_hold_object_colour_state_and_direction():
@@ -79,13 +80,77 @@ def test_the_state_of_gridworlds_goes_on():
         assert np.array_equal(first.observe(), second.observe())
 
 
+def test_observations_of_several_parts_are_a_row_of_numbers():
+    cards = make("Blackjack-v1", 2)
+    cards.reset(0)
+    assert cards.seen.size == 32 + 11 + 2 and cards.observe().sum(1).tolist() == [3, 3]
+    observation, _ = gymnasium.make("Blackjack-v1").reset(seed=0)
+    assert np.array_equal(read(cards.seen, observation)[0], cards.observe()[0])
+    ended = np.zeros(2, bool)
+    while not ended.any():
+        step = cards.step(np.ones(2, int))
+        ended = step.ended
+    assert step.last.sum(1).tolist() == [3, 3] and not np.array_equal(step.last[ended], cards.observe()[ended])
+
+
+class Picture(gymnasium.Env):
+    observation_space, action_space = gymnasium.spaces.Box(0, 255, (4, 5, 3), np.uint8), gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        return np.arange(60, dtype=np.uint8).reshape(4, 5, 3), {}
+
+    def step(self, action):
+        return np.full((4, 5, 3), 9, np.uint8), 1.0, True, False, {}
+
+
+def test_an_image_is_read_as_a_row():
+    gymnasium.register("Picture-v0", Picture)
+    try:
+        copies = make("Picture-v0", 2)
+        copies.reset(0)
+        assert copies.observe().tolist() == [list(range(60))] * 2
+        assert (copies.step(np.zeros(2, int)).last == 9).all()
+    finally:
+        del gymnasium.registry["Picture-v0"]
+
+
+def test_a_mission_that_differs_between_episodes_is_read():
+    copies = make("MiniGrid-GoToDoor-5x5-v0", 3)
+    copies.reset(0)
+    shown = copies.observe()
+    own = copies.envs.envs[0].unwrapped
+    words = own.mission.split()
+    assert words[:3] == ["go", "to", "the"] and shown.shape == (3, 50 + 16)
+    assert [WORDS[code - 2] for code in shown[0, 50:] if code] == words
+    assert copies.seen.size == 984 + 16 * (len(WORDS) + 2) and copies.seen.members.shape == (66, 198, 3)
+    assert words_of("fly to the moon, then")[:6] == [
+        1,
+        *(WORDS.index(w) + 2 for w in ("to", "the")),
+        1,
+        WORDS.index("then") + 2,
+        0,
+    ]
+
+
+def test_missions_of_minigrid_and_babyai_are_known_words():
+    for name in (
+        "MiniGrid-Fetch-8x8-N3-v0",
+        "MiniGrid-PutNear-8x8-N3-v0",
+        "BabyAI-GoToRedBall-v0",
+        "BabyAI-PutNextLocal-v0",
+    ):
+        copies = make(name, 1)
+        copies.reset(0)
+        assert copies.seen.size > 984 and (copies.observe()[0, 50:] != 1).all()
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
         ("MiniGrid-DoorKey-9x9-v0", r"did you mean 'MiniGrid-DoorKey"),
         ("CartPole-v11", r"did you mean 'CartPole-v1'"),
         ("Pendulum-v1", "agents here choose among numbered ones"),
-        ("Blackjack-v1", "agents here see"),
+        ("GymV21Environment-v0", "cannot be made"),
     ],
 )
 def test_what_no_agent_can_act_in_is_refused_by_name(name, message):

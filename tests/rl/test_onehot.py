@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn.functional import linear
 
-from gossamer_rl.environments import grid_members
+from gossamer_rl.observations import grid_members
 from gossamer_rl.onehot import OneHotLinear
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from gossamer_rl.environments import Seen
+from gossamer_rl.observations import Seen
 from gossamer_rl.replay import EXPONENT, FLOOR, Replay, find, put_priorities, sum_ahead
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from gossamer_rl.environments import Seen
+from gossamer_rl.observations import Seen
 from gossamer_rl.self_imitation import VALUE, SelfImitation, imitation_loss
 
 SEEN = Seen(None, 1)
