@@ -1,6 +1,6 @@
 """Where RigL grows: the return in training, and the share of first weights on inputs that are almost always 1.
 
-python rl/benchmarks/growth.py --seeds 1 2 3
+python rl/benchmarks/growth.py
 """
 
 from dataclasses import dataclass, replace

@@ -5,6 +5,8 @@ behind its own vector interface.
 """
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import gymnasium
@@ -26,7 +28,6 @@ from gossamer_rl.observations import (
     grid_seen,
     hashed,
     is_goal,
-    is_view,
     read_all,
     read_one,
     seen_of,
@@ -122,9 +123,7 @@ def one(name: str, **options: Any) -> gymnasium.Env[Any, Any]:
 def flat(name: str) -> gymnasium.Env[Any, Any]:
     """The same, with observations of several parts as one row."""
     own = one(name)
-    space = own.observation_space
-    plain = isinstance(space, gymnasium.spaces.Box | gymnasium.spaces.Discrete) or is_view(space) or is_goal(space)
-    return own if plain or not space.is_np_flattenable else FlattenObservation(own)
+    return FlattenObservation(own) if seen_of(own.observation_space, name).space else own
 
 
 class GridworldCopies:
@@ -173,6 +172,24 @@ class GridworldCopies:
             array[:] = np.array(state[name], array.dtype)
 
 
+@contextmanager
+def answering(name: str) -> Iterator[None]:
+    """Raise `InputError` where what is done with that environment raises anything."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{name} failed: {type(error).__name__}: {error}. Mend it, and go on.") from error
+
+
+def finite(name: str, numbers: np.ndarray) -> np.ndarray:
+    """Those numbers. Raises `InputError` where one is not finite."""
+    if not np.isfinite(numbers).all():
+        raise InputError(f"{name} gave an observation or a reward that is not a finite number; mend it.")
+    return numbers
+
+
 class GymnasiumCopies:
     """Any environment of Gymnasium's with discrete actions, whose observations are one number of a few, MiniGrid's
     dictionary, or numbers in any arrangement of a fixed size, which are read as a row; of a task of goals, the three
@@ -182,13 +199,12 @@ class GymnasiumCopies:
         self.name, self.copies = name, copies
         self.envs = SyncVectorEnv([functools.partial(flat, name)] * copies, autoreset_mode=AutoresetMode.SAME_STEP)
         own, actions = self.envs.envs[0], self.envs.single_action_space
+        shown = (own.env if isinstance(own, FlattenObservation) else own).observation_space
         if not isinstance(actions, gymnasium.spaces.Discrete) or actions.start:
             raise InputError(f"{name} takes actions of {actions}; agents here choose among numbered ones (Discrete).")
         self.actions = int(actions.n)
         self.limit = gymnasium.spec(name).max_episode_steps
-        self.seen = seen_of(
-            own.env.observation_space if isinstance(own, FlattenObservation) else own.observation_space, name
-        )
+        self.seen = seen_of(shown, name)
         self.goal_size, self.low, self.high = 0, None, None
         space = own.observation_space
         if is_goal(space):
@@ -215,8 +231,9 @@ class GymnasiumCopies:
         return self.envs.envs[0].unwrapped
 
     def reset(self, seed: int) -> None:
-        """See `Environment`."""
-        self._now = read_all(self.seen, self.envs.reset(seed=seed)[0])
+        """See `Environment`. Raises `InputError` as `step` does."""
+        with answering(self.name):
+            self._now = finite(self.name, read_all(self.seen, self.envs.reset(seed=seed)[0]))
 
     def observe(self) -> np.ndarray:
         """See `Environment`."""
@@ -224,18 +241,14 @@ class GymnasiumCopies:
 
     def step(self, actions: np.ndarray) -> Step:
         """See `Environment`. Raises `InputError` where the environment does, or gives what is not a number."""
-        try:
+        with answering(self.name):
             observation, rewards, terminated, truncated, info = self.envs.step(actions)
-        except Exception as error:
-            raise InputError(f"{self.name} failed: {type(error).__name__}: {error}. Mend it, and go on.") from error
-        self._now = last = read_all(self.seen, observation)
+        self._now = last = finite(self.name, read_all(self.seen, observation))
         if "final_obs" in info:
             last = last.copy()
             for i in np.flatnonzero(info["_final_obs"]):
-                last[i] = read_one(self.seen, info["final_obs"][i])[0]
-        if not (np.isfinite(rewards).all() and np.isfinite(self._now).all()):
-            raise InputError(f"{self.name} gave an observation or a reward that is not a finite number; mend it.")
-        return Step(rewards.astype(np.float32), terminated, truncated, last)
+                last[i] = finite(self.name, read_one(self.seen, info["final_obs"][i])[0])
+        return Step(finite(self.name, rewards).astype(np.float32), terminated, truncated, last)
 
     def keys(self, state: bool = False) -> np.ndarray:
         """See `Environment`; numbers are cut into `BINS` parts of their range, of [−5, 5] where that is not bounded."""

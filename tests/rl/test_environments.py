@@ -1,10 +1,12 @@
+import functools
+
 import gymnasium
 import numpy as np
 import pytest
 
 from gossamer import InputError
-from gossamer_rl.environments import GymnasiumCopies, make
-from gossamer_rl.observations import WORDS, grid_codes, read, words_of
+from gossamer_rl.environments import LONGEST, GymnasiumCopies, make, one
+from gossamer_rl.observations import WORDS, grid_codes, read, seen_of, words_of
 
 
 def test_codes_hold_object_colour_state_and_direction():
@@ -93,6 +95,19 @@ def test_observations_of_several_parts_are_a_row_of_numbers():
     assert step.last.sum(1).tolist() == [3, 3] and not np.array_equal(step.last[ended], cards.observe()[ended])
 
 
+def test_numbers_that_begin_elsewhere_are_told_apart():
+    seen = seen_of(gymnasium.spaces.Discrete(3, start=5), "one")
+    assert seen.size == 3 and read(seen, 6).tolist() == [[0, 1, 0]]
+
+
+def test_an_episode_without_a_limit_is_cut():
+    assert gymnasium.spec("CliffWalking-v1").max_episode_steps is None
+    environment = one("CliffWalking-v1")
+    environment.reset(seed=0)
+    ends = [environment.step(3)[2:4] for _ in range(LONGEST)]  # to the left, at the left
+    assert ends[-2:] == [(False, False), (False, True)]
+
+
 class Picture(gymnasium.Env):
     observation_space, action_space = gymnasium.spaces.Box(0, 255, (4, 5, 3), np.uint8), gymnasium.spaces.Discrete(2)
 
@@ -169,19 +184,24 @@ class Broken(gymnasium.Env):
     observation_space = gymnasium.spaces.Box(-1, 1, (2,))
     action_space = gymnasium.spaces.Discrete(2)
 
+    def __init__(self, first: float, reward: float, last: float):
+        self.first, self.reward, self.last = first, reward, last
+
     def reset(self, *, seed=None, options=None):
-        return np.zeros(2, np.float32), {}
+        return np.full(2, self.first, np.float32), {}
 
     def step(self, action):
-        return np.zeros(2, np.float32), float("nan"), False, False, {}
+        return np.full(2, self.last, np.float32), self.reward, True, False, {}
 
 
-def test_a_reward_that_is_no_number_is_one_clear_error():
-    gymnasium.register("Broken-v0", Broken)
+@pytest.mark.parametrize("kind", range(3))
+def test_what_is_no_number_is_one_clear_error(kind):
+    numbers = np.where(np.arange(3) == kind, np.nan, 0.0).tolist()
+    gymnasium.register("Broken-v0", functools.partial(Broken, *numbers))
     try:
         copies = make("Broken-v0", 2)
-        copies.reset(0)
         with pytest.raises(InputError, match="not a finite number"):
+            copies.reset(0)
             copies.step(np.zeros(2, int))
     finally:
         del gymnasium.registry["Broken-v0"]

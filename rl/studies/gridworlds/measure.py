@@ -3,6 +3,7 @@
 python rl/studies/gridworlds/measure.py --to /tmp/gridworlds --seeds 1 2
 python rl/studies/gridworlds/measure.py --to /tmp/gridworlds --agents static-random set --tasks DoorKey-8x8
 python rl/studies/gridworlds/measure.py --to /tmp/hard --agents frontier --tasks BlockedUnlockPickup --table hard.md
+python rl/studies/gridworlds/measure.py --to /tmp/bonuses --agents count rnd icm --tasks DoorKey-8x8 --table bonuses.md
 
 What is already measured below the folder is not measured again, and a run that was stopped goes on; the table beside
 this file is written anew from all: the interquartile means of each task's agents and of those over all tasks,
@@ -22,7 +23,7 @@ from gossamer.paths import write_atomically
 from gossamer.results import Result, read
 from gossamer.runs import Run, execute
 from gossamer_rl.benchmark import PRESETS
-from gossamer_rl.config import Config
+from gossamer_rl.config import BONUSES, Config
 from gossamer_rl.evaluate import interquartile_mean, interval, profile
 
 TASKS = (
@@ -42,6 +43,7 @@ AGENTS: dict[str, dict[str, Any]] = {
     "small-dense": {"method": "small-dense"},
     "frontier": {"frontier": 0.5, "memory": False},
     "frontier-imitation": {"frontier": 0.5, "self_imitation": True, "memory": False},
+    **{name: {"exploration": name, "memory": False, "steps": 600_000} for name in BONUSES},
 }
 LEVELS = (0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 PROFILES = "\nPerformance profiles: the share of runs whose held-out success is above a level, the mean over tasks.\n\n"
