@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+from gossamer_rl.benchmark import PRESETS
 from gossamer_rl.deepsea import DeepSea
+from gossamer_rl.train import train
 
 
 def test_the_only_way_to_the_treasure_is_to_go_right_all_the_way():
@@ -37,3 +41,8 @@ def test_actions_mean_what_they_mean_in_bsuite():
 
 def test_it_is_an_environment_of_gymnasiums():
     check_env(gymnasium.make("DeepSea4-v0", disable_env_checker=True).unwrapped, skip_render_check=True)
+
+
+def test_what_is_new_leads_down_to_the_treasure():
+    run = train(replace(PRESETS["deepsea"], data="DeepSea10-v0", steps=50_000))
+    assert run.progress.solved_after is not None
