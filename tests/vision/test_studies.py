@@ -108,7 +108,7 @@ def test_the_folders_table_is_that_of_the_runs():
 
     kept = [
         (
-            f"{r.data}, {setting(r.config)}",
+            f"{r.data}, {setting(r.config)}" + (f", seed {r.seed}" if r.seed > 1 else ""),
             pytest.approx(100 * r.value, abs=0.0051),
             pytest.approx(r.extra["cpu_seconds"], abs=0.51),
             r.nonzeros,

@@ -145,25 +145,27 @@ def main(options: Options) -> None:
     table = Path(__file__).with_name("results.jsonl")
     results = read_results(table) if table.exists() else []
     for name in options.folders:
-        write(options.to / name, name, options)
+        any_colour = options.any_colour and name == "shapes"
+        folder = options.to / (f"{options.shapes} shapes of any colour" if any_colour else name)
+        write(folder, name, options)
         for setting in options.settings:
-            model, begin = options.to / f"{name}.gossamer", time.process_time()
-            config = replace(PRESETS["folder"], data_dir=options.to / name, seed=options.seed, **OTHERS[setting])
+            model, begin = options.to / f"{folder.name}.gossamer", time.process_time()
+            config = replace(PRESETS["folder"], data_dir=folder, seed=options.seed, **OTHERS[setting])
             own = setting == "folder"
             run = Run("vision", replace(config, save=model if own else None))
             result = execute(run, print if own else lambda line: None)
             extra = result.extra | {"cpu_seconds": time.process_time() - begin}
             if own:
-                pictures = sorted((options.to / name / "test").rglob("*.png"))[::5]
+                pictures = sorted((folder / "test").rglob("*.png"))[::5]
                 extra["named_otherwise"] = differing(model, pictures)
                 print(f"ONNX Runtime names {extra['named_otherwise']} of {len(pictures)} pictures otherwise")
             print(
-                f"{name}, {setting}: {result.value:.2%} ({extra['held_out']:.2%} held out), "
+                f"{folder.name}, {setting}: {result.value:.2%} ({extra['held_out']:.2%} held out), "
                 f"{extra['cpu_seconds']:.0f} s of a core, {result.nonzeros:,} of {result.parameters:,}",
                 flush=True,
             )
-            config = result.config | {"data_dir": name, "save": None}
-            results.append(replace(result, data=name, config=config, extra=extra))
+            config = result.config | {"data_dir": folder.name, "save": None}
+            results.append(replace(result, data=folder.name, config=config, extra=extra))
             write_atomically(table, published(results).encode())
 
 
