@@ -183,6 +183,7 @@ def known(part: Part) -> set[tuple[int, ...]]:
 def test_folder_of_pictures_goes_on_without_the_corrupt_one(tmp_path):
     write_pictures(tmp_path)
     (tmp_path / "cat" / "bad.png").write_bytes(b"not a picture")
+    (tmp_path / "cat" / "photo.HEIC").write_bytes(b"one that Pillow does not know")
     for hidden in (".ipynb_checkpoints", "__MACOSX", "cat/.hidden", "dog/__MACOSX"):
         (tmp_path / hidden).mkdir()
         Image.new("RGB", (8, 8)).save(tmp_path / hidden / "0.png")
@@ -190,8 +191,15 @@ def test_folder_of_pictures_goes_on_without_the_corrupt_one(tmp_path):
     found = data.load("folder", tmp_path, size=16)
     assert found.classes == ("cat", "dog") and found.shape == (3, 16, 16)
     assert sum(map(len, (found.train, found.held_out, found.test))) == 20
-    (reason,) = found.skipped
-    assert str(tmp_path / "cat" / "bad.png") in reason and "Convert it to PNG" in reason
+    for reason, name in zip(found.skipped, ("bad.png", "photo.HEIC"), strict=True):
+        assert str(tmp_path / "cat" / name) in reason and "Convert it to PNG" in reason
+
+
+def test_copies_of_training_images_in_the_test_part_are_counted(tmp_path):
+    for part, count in (("train", 6), ("test", 8)):
+        write_pictures(tmp_path / part, count=count)
+    found = data.load("folder", tmp_path, size=8)
+    assert len(found.test) == 16 and found.twins == 2 * (6 - len(found.held_out) // 2)
 
 
 def test_pictures_of_a_folder_keep_their_part_when_others_come(tmp_path):

@@ -118,7 +118,7 @@ def pictures(results: Sequence[Result]) -> dict[str, bytes]:
 
 
 def warnings(trained: "Run", asked: float, per_class: Mapping[str, float], at_chance: bool) -> Iterator[str]:
-    """What a reader of the result should know: another sparsity than asked, steps left out, classes never right."""
+    """What a reader of the result should know: of its sparsity, steps, test images and classes."""
     found = sparsity(trained)
     if asked and abs(found - asked) > 0.002:
         reason = "the masks are those of --from" if trained.given else "whole channels, blocks or wires come and go"
@@ -128,6 +128,8 @@ def warnings(trained: "Run", asked: float, per_class: Mapping[str, float], at_ch
             f"{skipped:,} of {skipped + trained.progress.steps:,} steps were left out to end within the time budget: "
             "the machine was slower than on trial"
         )
+    if trained.config.data == "folder" and (twins := trained.data.twins):
+        yield f"{twins} of the {len(trained.data.test)} test images are copies of ones trained on, which flatters it"
     if at_chance:
         yield (
             f"the accuracy on the {len(trained.data.test)} test images is near chance; train for more steps "

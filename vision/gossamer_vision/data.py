@@ -45,6 +45,12 @@ class Data:
         """Whose moments scale the images: data, or picture."""
         return "data" if self.mean else "picture"
 
+    @property
+    def twins(self) -> int:
+        """How many images of the test part are, byte for byte, among those to train on."""
+        seen = {image.numpy().tobytes() for image in self.train.images}
+        return sum(image.numpy().tobytes() in seen for image in self.test.images)
+
     def scaled(self, images: Tensor) -> Tensor:
         """Bytes [n, channels, h, w] as floats of mean 0 and deviation 1: over the training part, or each picture."""
         return scaled(images, self.mean, self.std)

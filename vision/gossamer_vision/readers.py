@@ -24,6 +24,7 @@ from gossamer import InputError
 IDX_BYTES = 0x08
 ARRAY_PARTS = ("_reconstruct", "ndarray", "dtype")
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
+PICTURES += (".avif", ".heic", ".heif")  # where Pillow cannot read these, they are named and not passed over
 
 
 def idx(path: Path) -> Tensor:

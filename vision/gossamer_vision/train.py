@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 CHOSEN_AFTER = ("method", "sparsity", "pattern", "distribution", "fine_tune")
 FEWEST_STEPS = 200
 LINES = 25
+SKIPPED = 5
 
 
 def train(config: Config, log: Log = lambda line: None) -> Run:
@@ -82,8 +83,10 @@ def rehearse(run: Run) -> None:
 def begin(run: Run) -> None:
     """Go on from where the run, or the dense one that it prunes, was kept; else say how it starts."""
     config, log = run.config, run.log
-    for reason in run.data.skipped:
+    for reason in run.data.skipped[:SKIPPED]:
         log(f"skipped: {reason}")
+    if (more := len(run.data.skipped) - SKIPPED) > 0:
+        log(f"skipped: {more:,} more")
     if config.checkpoint and config.checkpoint.exists():
         run.restore(config.checkpoint)
         log(f"going on after epoch {len(run.progress.held_out)}, step {run.progress.step}")
