@@ -94,10 +94,11 @@ class Classifier:
 
     def probabilities(self, images: Tensor | np.ndarray) -> Tensor:
         """Bytes [n, channels, height, width], a tensor or an array, to the probability of each class [n, classes]."""
-        found = torch.from_numpy(np.ascontiguousarray(images)) if isinstance(images, np.ndarray) else images
+        found = images if isinstance(images, Tensor) else torch.from_numpy(np.ascontiguousarray(images))
         if found.dtype != torch.uint8 or list(found.shape[1:]) != list(self.architecture["shape"]):
+            kind = str(found.dtype).removeprefix("torch.")
             raise InputError(
-                f"the images are {images.dtype} of shape {tuple(images.shape)}; the network takes bytes (uint8) "
+                f"the images are {kind} of shape {tuple(found.shape)}; the network takes bytes (uint8) "
                 f"of shape (n, {', '.join(map(str, self.architecture['shape']))})."
             )
         return self.engine(self.scaled(found)).softmax(1)
