@@ -43,7 +43,7 @@ AGENTS: dict[str, dict[str, Any]] = {
     "small-dense": {"method": "small-dense"},
     "frontier": {"frontier": 0.5, "memory": False},
     "frontier-imitation": {"frontier": 0.5, "self_imitation": True, "memory": False},
-    **{name: {"exploration": name, "memory": False, "steps": 600_000} for name in BONUSES},
+    **{name: {"exploration": name, "memory": False, "steps": 400_000} for name in BONUSES},
 }
 LEVELS = (0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 PROFILES = "\nPerformance profiles: the share of runs whose held-out success is above a level, the mean over tasks.\n\n"
