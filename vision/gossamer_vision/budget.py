@@ -70,7 +70,7 @@ def late(spent: float, budget: float, done: int, steps: int) -> int:
 def catch_up(run: "Run") -> int:
     """Leave out steps after the one just done, where the time budget asks for it; return how many.
 
-    Never the first of an epoch, nor one after which the topology moves; its clock goes on by those left out.
+    Never the first of an epoch, nor one after which the topology moves; what moves it counts those left out as done.
     """
     progress, movement, in_epoch, begun = run.progress, run.movement, run.batches.steps, run.clock
     run.clock = time.perf_counter()
