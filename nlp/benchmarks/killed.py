@@ -4,13 +4,14 @@ python nlp/benchmarks/killed.py
 python nlp/benchmarks/killed.py --documents 10000 --kills 20
 """
 
-import signal
-import subprocess
-import sys
+import contextlib
+import itertools
+import multiprocessing
 import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -18,19 +19,17 @@ import tyro
 
 from gossamer_nlp.index import Index
 
-WRITER = """
-import sys
-from gossamer_nlp.index.index import Index
-folder, start, batch = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-print("opens", flush=True)
-index = Index.open(folder, write=True)
-while True:
-    index.add({"id": f"n{i}", "text": f"common word and number{i % 97} of x{i} " + "more " * (i % 30)} for i in range(start, start + batch))
-    start += batch
-    print(start, flush=True)
-    if start // batch % 20 == 0:
-        index.commit()
-"""  # noqa: E501
+
+def write(folder: Path, start: int, batch: int, told: Connection) -> None:
+    """Add documents from a number on until killed, telling how many are acknowledged; 0 before the index is open."""
+    told.send(0)
+    index = Index.open(folder, write=True)
+    for first in itertools.count(start, batch):
+        texts = (f"common word and number{i % 97} of x{i} " + "more " * (i % 30) for i in range(first, first + batch))
+        index.add({"id": f"n{i}", "text": text} for i, text in enumerate(texts, first))
+        told.send(first + batch)
+        if first // batch % 20 == 0:
+            index.commit()
 
 
 @dataclass(frozen=True)
@@ -68,26 +67,34 @@ class Reader(threading.Thread):
             index.refresh()
             found = {hit.id for hit in index.search("common", len(index) + 1)}
             whole = found == {f"n{i}" for i in range(len(index))} and len(index) % self.batch == 0
+            time.sleep(0.05)
             self.looks, self.wrong = self.looks + 1, self.wrong + (not whole or len(index) < least)
 
 
 def killed(reader: Reader, start: int, until: int, pause: float) -> None:
-    """Let a writer go on from a document until so many are acknowledged, or only begin to open, and kill it then."""
-    command = [sys.executable, "-c", WRITER, str(reader.folder), str(start), str(reader.batch)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        process.stdout.readline()
-        while reader.acknowledged < until:
-            reader.acknowledged = int(process.stdout.readline())
-        time.sleep(pause)
-        process.send_signal(signal.SIGKILL)
-        lines = process.stdout.readlines()
-    reader.acknowledged = max(reader.acknowledged, *(int(line) for line in lines if line.endswith("\n")), 0)
+    """Let a writer go on from a document until so many are acknowledged, or only begin to open, and kill it then.
+
+    Writers are forked from a server that has imported all, so that most of the time is spent in writing.
+    """
+    context = multiprocessing.get_context("forkserver")
+    heard, told = context.Pipe(duplex=False)
+    process = context.Process(target=write, args=(reader.folder, start, reader.batch, told))
+    process.start()
+    told.close()
+    heard.recv()
+    while reader.acknowledged < until:
+        reader.acknowledged = heard.recv()
+    time.sleep(pause)
+    process.kill()
+    with contextlib.suppress(EOFError, OSError):  # the last may be torn
+        while True:
+            reader.acknowledged = max(reader.acknowledged, heard.recv())
+    process.join()
 
 
 def main(options: Options) -> None:
     """Kill at random moments, every tenth time while the writer opens the index; count what is there at the end."""
-    draw = np.random.default_rng(options.seed)
+    draw, began = np.random.default_rng(options.seed), time.perf_counter()
     ends = np.sort(draw.choice(options.documents, options.kills, replace=False))
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "index"
@@ -102,9 +109,10 @@ def main(options: Options) -> None:
         reader.join()
         index = Index.open(folder)
         lost = reader.acknowledged - sum(f"n{i}" in index for i in range(reader.acknowledged))
+        seconds = time.perf_counter() - began
         print(
-            f"{len(index):,} documents in batches of {options.batch}, {options.kills} kills: {lost} acknowledged "
-            f"documents lost, {reader.wrong} of {reader.looks:,} looks at an inconsistent state"
+            f"{len(index):,} documents in batches of {options.batch}, {options.kills} kills in {seconds:.0f} s: {lost} "
+            f"acknowledged documents lost, {reader.wrong} of {reader.looks:,} looks at an inconsistent state"
         )
 
 
