@@ -72,7 +72,7 @@ def json_lines(path: Path, keys: tuple[str, ...], digest: Any) -> Iterator[tuple
 def judgements(path: Path, texts: dict[str, str], numbers: dict[str, int], digest: Any) -> tuple[Query, ...]:
     """The queries of a qrels file (query-id, corpus-id, score; a header or none) with a relevant document."""
     found: dict[str, dict[int, float]] = {}
-    rows = csv.reader(read(path, digest).splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+    rows = csv.reader(read(path, digest).split("\n"), delimiter="\t", quoting=csv.QUOTE_NONE)
     for number, row in enumerate(rows, 1):
         if not row or (number == 1 and row[-1].strip() == "score"):
             continue

@@ -1,7 +1,6 @@
 """A folder of files as documents: text, Markdown, HTML, PDF, source code, JSONL and CSV."""
 
 import csv
-import io
 import json
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
@@ -51,6 +50,8 @@ def read_file(path: Path, folder: Path, warn: Warn = lambda line: None) -> Itera
         if kind == ".pdf":
             title, text = pdf(path)
         elif kind in ROWS:
+            if not is_utf8(path):
+                warn(f"{name} is not all UTF-8; what is not is read as \ufffd")
             for line, title, text in (json_rows if kind == ".jsonl" else csv_rows)(path, warn):
                 yield {"id": f"{name}:{line}", "title": title, "text": text, "path": name}
             return
@@ -77,6 +78,17 @@ def decoded(path: Path) -> tuple[str, str]:
         return content.decode("utf-8-sig"), ""
     except UnicodeDecodeError as error:
         return content.decode("cp1252", "replace"), f"is not UTF-8 (byte {error.start}), and read as Windows-1252"
+
+
+def is_utf8(path: Path) -> bool:
+    """Whether a file is UTF-8 from beginning to end."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            while file.read(2**20):
+                pass
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def titled(text: str, kind: str) -> tuple[str, str]:
@@ -163,7 +175,7 @@ def csv_rows(path: Path, warn: Warn) -> Iterator[tuple[int, str, str]]:
     csv.field_size_limit(2**31 - 1)
     dialect = "excel-tab" if path.suffix.lower() == ".tsv" else "excel"
     with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
-        reader = csv.DictReader(io.TextIOWrapper(file.buffer, "utf-8-sig", "replace", newline=""), dialect=dialect)
+        reader = csv.DictReader(file, dialect=dialect)
         try:
             for row in reader:
                 yield reader.line_num, *columns({str(key): value for key, value in row.items() if key is not None})
