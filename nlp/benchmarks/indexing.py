@@ -2,9 +2,11 @@
 
 OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 python nlp/benchmarks/indexing.py
 OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 python nlp/benchmarks/indexing.py --memory 8 --phrases 0
+OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 python nlp/benchmarks/indexing.py --shuffled
 OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 python nlp/benchmarks/indexing.py --memory 8 --neighbours 5
 """
 
+import random
 import resource
 import tempfile
 import time
@@ -25,6 +27,8 @@ class Options:
 
     documents: int = 60_000
     words: int = 30
+    shuffled: bool = False
+    """in random order, so that hardly a phrase stands there twice"""
     memory: int = 128
     phrases: float = 0.2
     neighbours: int = 0
@@ -39,6 +43,8 @@ def main(options: Options) -> None:
     """Add, close, weigh the files."""
     names = tuple(name for split in PACKAGES["docstrings-all"].values() for name in split)
     words = [word for item in docstrings.corpus(names) for word in f"{item.summary} {item.rest}".split()]
+    if options.shuffled:
+        random.Random(0).shuffle(words)
     texts = [" ".join(words[i : i + options.words]) for i in range(0, len(words), options.words)]
     texts = texts[: options.documents]
     with tempfile.TemporaryDirectory() as place:

@@ -79,6 +79,10 @@ def test_valid_json_is_read(folder: Path):
     found = load("beir", folder=folder)
     assert found.documents[120] == ("7", "a\u2028b")
     assert len(found.queries["test"]) == 40
+    corpus = (folder / "corpus.jsonl").read_text(encoding="utf-8-sig")
+    (folder / "corpus.jsonl").write_text(corpus.replace('"x"', '"x\u2028y"'), encoding="utf-8")
+    test.write_text(test.read_text() + "q1\tx\u2028y\t1\n", encoding="utf-8")
+    assert 120 in {number for query in load("beir", folder=folder).queries["test"] for number in query.relevant}
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ def folder(tmp_path: Path) -> Path:
     (root / "rows.jsonl").write_text(
         '\n{"title": "One", "text": "first row"}\nbroken\n[1]\n{"a": "second", "b": "row"}\n'
     )
+    (root / "more.jsonl").write_bytes(b'{"text": "caf\xe9"}\n')
     with open(root / "table.csv", "w", newline="") as file:
         csv.writer(file).writerows([["name", "what"], ["Ada", "wrote a program"], ["Bob", "did\nnot"]])
     writer = pypdf.PdfWriter()
@@ -66,6 +67,7 @@ def test_every_kind_of_file_is_read_and_what_cannot_be_is_told(folder: Path):
         "cats.md": ("All about cats", "They purr when they are content."),
         "code.py": ("code", "def fast_sort(values):\n    return sorted(values)\n"),
         "latin.txt": ("latin", "ein Café"),
+        "more.jsonl:1": ("", "caf\ufffd"),
         "paper.pdf": ("paper", "A portable zebra"),
         "rows.jsonl:2": ("One", "first row"),
         "rows.jsonl:5": ("", "second\nrow"),
@@ -74,12 +76,14 @@ def test_every_kind_of_file_is_read_and_what_cannot_be_is_told(folder: Path):
         "table.csv:4": ("Bob", "did\nnot"),
         "wide.txt": ("wide", "breite Zeichen"),
     }
-    assert {line.split(" ")[0].rstrip(",") for line in told} == {"binary.txt", "broken.pdf", "rows.jsonl", "latin.txt"}
+    assert {line.split(" ")[0].rstrip(",") for line in told} == {
+        "binary.txt", "broken.pdf", "latin.txt", "more.jsonl", "rows.jsonl"
+    }  # fmt: skip
 
 
 def test_a_folder_is_indexed_searched_and_brought_up_to_date(folder: Path, capsys: pytest.CaptureFixture[str]):
     main(Options(folder, encoder="none"))
-    assert "10 documents" in " ".join(capsys.readouterr().err.split())
+    assert "11 documents" in " ".join(capsys.readouterr().err.split())
     assert search.main(search.Options(folder, "why do cats purr", explain=True)) == 0
     output = capsys.readouterr().out
     assert "1. cats.md  All about cats" in output
@@ -94,7 +98,7 @@ def test_a_folder_is_indexed_searched_and_brought_up_to_date(folder: Path, capsy
     index = Index.open(folder / HIDDEN)
     assert index.search("quagga")[0].id == "cats.md"
     assert index.search("purr") == []
-    assert len(index) == 8
+    assert len(index) == 9
 
 
 def test_a_folder_of_many_documents_teaches_what_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
