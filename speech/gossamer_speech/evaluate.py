@@ -12,7 +12,7 @@ from gossamer.nn import SparseAutoencoder, explained_variance
 from gossamer_speech import espeak, learning, noise, reading
 from gossamer_speech.config import Config
 from gossamer_speech.data import Words, spoken
-from gossamer_speech.reading import Examples
+from gossamer_speech.reading import Examples, Fit
 from gossamer_speech.recogniser import Features, Recogniser, Shape, Transcriber
 
 PATCHES = 50_000  # of the training words, that a dictionary is learned from
@@ -118,8 +118,8 @@ def sample(images: Tensor, shape: Shape, seed: int) -> Tensor:
 
 def learn(
     config: Config, heard: Heard, train: np.ndarray, log: Log
-) -> tuple[Recogniser, learning.Trained, Examples, float]:
-    """A recogniser of the marked words; also the examples that its reader saw and the penalty chosen."""
+) -> tuple[Recogniser, learning.Trained, Examples, Fit | None]:
+    """A recogniser of the marked words; also the examples that its reader saw and how they were fitted, if linearly."""
     words, shape, chosen = heard.words, heard.shape, torch.from_numpy(train)
     images, classes = heard.clean()[chosen], len(words.names)
     if config.method == "temporal":
@@ -132,7 +132,7 @@ def learn(
         )
         trained = learning.Trained(body, masking=masking, seconds=seconds)
         examples = Examples(torch.empty(len(images), 0), words.labels[train], words.speakers[train])
-        return Recogniser(body, classifier, shape, words.names), trained, examples, 0.0
+        return Recogniser(body, classifier, shape, words.names), trained, examples, None
     trained = learning.learn(config, sample(images, shape, config.seed), log)
     body = Features(trained.encoder, shape)
     examples = Examples(features(body, images), words.labels[train], words.speakers[train])
@@ -140,13 +140,13 @@ def learn(
     if config.classifier == "knn":
         every = Examples.of([examples, *more])
         neighbours = reading.Neighbours(every.features, every.labels, classes)
-        return Recogniser(body, neighbours, shape, words.names), trained, examples, 0.01
+        return Recogniser(body, neighbours, shape, words.names), trained, examples, None
     fit = (reading.ridge if config.classifier == "ridge" else reading.logistic)(
         examples, classes, Examples.of(more) if more else None
     )
     recogniser = Recogniser(body, fit.classifier, shape, words.names)
     recogniser.sharpness = fit.sharpness
-    return recogniser, trained, examples, fit.penalty
+    return recogniser, trained, examples, fit
 
 
 def _noisy(config: Config, heard: Heard, train: np.ndarray, body: nn.Module) -> list[Examples]:
@@ -169,7 +169,7 @@ def _synthetic(config: Config, heard: Heard, body: nn.Module) -> list[Examples]:
 def fold(config: Config, heard: Heard, test: np.ndarray, log: Log = lambda line: None) -> Fold:
     """Learn from what is not marked, and recognise what is."""
     words = heard.words
-    recogniser, trained, examples, penalty = _learn(config, heard, ~test, log)
+    recogniser, trained, examples, fit = _learn(config, heard, ~test, log)
     own = heard.clean()[torch.from_numpy(test)]
     found = features(recogniser.body, own)
     scores, labels = recogniser.classifier(found), words.labels[test]
@@ -188,9 +188,10 @@ def fold(config: Config, heard: Heard, test: np.ndarray, log: Log = lambda line:
         tests = Examples(found, labels, words.speakers[test])
         for n in FEW:
             extra[f"accuracy_after_{n}"] = reading.few(
-                examples, tests, len(words.names), n, penalty or 0.01, config.seed
+                examples, tests, len(words.names), n, fit.penalty if fit else 0.01, config.seed
             )
-        extra["penalty"] = penalty
+        if fit:
+            extra |= {"penalty": fit.penalty, **unknown(examples, tests, len(words.names), fit)}
         extra |= worth(recogniser.body, heard, test)
     if trained.autoencoder:
         patches = (sample(heard.clean()[torch.from_numpy(part)], heard.shape, config.seed) for part in (~test, test))
@@ -201,6 +202,15 @@ def fold(config: Config, heard: Heard, test: np.ndarray, log: Log = lambda line:
 def _learn(config: Config, heard: Heard, train: np.ndarray, log: Log):
     with torch.inference_mode(False):
         return learn(config, heard, train, log)
+
+
+def unknown(train: Examples, test: Examples, classes: int, fit: Fit) -> dict[str, float]:
+    """Percent of test words that "?" answers where their word was not learned, and of those kept where it was; the
+    threshold is chosen on the training speakers."""
+    cut = reading.threshold(train, classes, fit)
+    known, strange = reading.strangers(train, test, classes, fit)
+    shares = {"known_kept": known >= cut, "unknown_refused": strange < cut}
+    return {name: 100 * float(share.mean()) for name, share in shares.items() if len(share)}
 
 
 @torch.inference_mode()

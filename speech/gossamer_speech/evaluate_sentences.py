@@ -16,15 +16,15 @@ from gossamer_speech.sentences import Sentence
 
 def learn(
     config: Config, heard: Heard, train: np.ndarray, log: Log
-) -> tuple[Transcriber, learning.Trained, Examples, float]:
-    """A transcriber of the marked words; there are no examples and no penalty."""
+) -> tuple[Transcriber, learning.Trained, Examples, None]:
+    """A transcriber of the marked words; there are no examples."""
     words, chosen = heard.words, torch.from_numpy(train)
     trained = learning.learn(config, evaluate.sample(heard.clean()[chosen], heard.shape, config.seed), log)
     body = Features(trained.encoder, heard.shape)
     more = sentences.synthetic(words, config.synthetic, config.seed) if config.synthetic else []
     transcriber, masking, seconds = ctc.train(config, body, words, train, more, log)
     trained = replace(trained, masking=masking or trained.masking, seconds=trained.seconds + seconds)
-    return transcriber, trained, Examples(torch.empty(0, 0), words.labels[:0], words.speakers[:0]), 0.0
+    return transcriber, trained, Examples(torch.empty(0, 0), words.labels[:0], words.speakers[:0]), None
 
 
 def fold(config: Config, heard: Heard, test: np.ndarray, log: Log = lambda line: None) -> Fold:

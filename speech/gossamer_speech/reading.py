@@ -1,6 +1,6 @@
 """Readers of features: ridge and logistic regression, whose settings other speakers choose, and nearest neighbours."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from gossamer_speech.encoders import linear
 
 PENALTIES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 SHARPNESSES = (1.0, 2.0, 4.0, 8.0, 16.0)
+NEVER = -1e9  # the score of a word that was not learned
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,15 @@ def folds(speakers: np.ndarray, most: int = 6) -> list[np.ndarray]:
 
 @dataclass(frozen=True)
 class Fit:
-    """A linear reader; the penalty that other speakers chose and their accuracy in percent under it."""
+    """A linear reader; the penalty that other speakers chose and their accuracy in percent under it.
+
+    `again` reads other examples of the same kind, in the same space and with the same penalty.
+    """
 
     classifier: nn.Linear
     penalty: float
     held_out: float
+    again: Callable[[Examples], nn.Linear]
     sharpness: float = 1.0
 
 
@@ -110,17 +115,15 @@ def ridge(train: Examples, classes: int, more: Examples | None = None) -> Fit:
     losses = [
         float(nn.functional.cross_entropy(sharpness * scores[penalty], labels.long())) for sharpness in SHARPNESSES
     ]
-    if more is not None:
-        points = torch.cat([points, space(more.features)])
-        gram, aims = points @ points.T, torch.cat([aims, targets(more.labels, classes)])
-    dual, offset = weights(gram, aims, penalty)
-    weight = (points.T @ dual / space.scale[:, None]).T
-    return Fit(
-        linear(weight, offset - weight @ space.mean),
-        penalty,
-        rights[penalty],
-        SHARPNESSES[int(np.argmin(losses))],
-    )
+
+    def again(examples: Examples) -> nn.Linear:
+        points = space(examples.features)
+        dual, offset = weights(points @ points.T, targets(examples.labels, classes), penalty)
+        weight = (points.T @ dual / space.scale[:, None]).T
+        return linear(weight, offset - weight @ space.mean)
+
+    classifier = again(train if more is None else Examples.of([train, more]))
+    return Fit(classifier, penalty, rights[penalty], again, SHARPNESSES[int(np.argmin(losses))])
 
 
 def logistic(train: Examples, classes: int, more: Examples | None = None) -> Fit:
@@ -128,10 +131,8 @@ def logistic(train: Examples, classes: int, more: Examples | None = None) -> Fit
     from sklearn.linear_model import LogisticRegression
 
     space = Space.of(train.features)
-    points, labels, speakers = space(train.features), train.labels, train.speakers
-    if more is not None:
-        points = torch.cat([points, space(more.features)])
-        labels, speakers = np.concatenate([labels, more.labels]), np.concatenate([speakers, more.speakers])
+    every = train if more is None else Examples.of([train, more])
+    points, labels, speakers = space(every.features), every.labels, every.speakers
     values, vectors = torch.linalg.eigh((points @ points.T).double())
     kept = values > 1e-9 * values[-1]
     basis = (points.T.double() @ vectors[:, kept] / values[kept].sqrt()).float()  # orthonormal, (width, rank)
@@ -144,12 +145,19 @@ def logistic(train: Examples, classes: int, more: Examples | None = None) -> Fit
             right += int((model.predict(coordinates[held]) == labels[held]).sum())
         rights[strength] = 100 * right / len(labels)
     strength = max(rights, key=lambda strength: rights[strength])
-    model = LogisticRegression(C=strength, max_iter=200).fit(coordinates, labels)
-    found, bias = np.asarray(model.coef_, np.float32), np.asarray(model.intercept_, np.float32)
-    if len(found) == 1:  # two classes: scikit-learn keeps the difference alone
-        found, bias = np.concatenate([-found, found]) / 2, np.concatenate([-bias, bias]) / 2
-    weight = (torch.from_numpy(found) @ basis.T) / space.scale
-    return Fit(linear(weight, torch.from_numpy(bias) - weight @ space.mean), 1 / strength, rights[strength])
+
+    def again(examples: Examples) -> nn.Linear:
+        x = (space(examples.features) @ basis).numpy()
+        model = LogisticRegression(C=strength, max_iter=200).fit(x, examples.labels)
+        found, bias = np.asarray(model.coef_, np.float32), np.asarray(model.intercept_, np.float32)
+        if len(found) == 1:  # two classes: scikit-learn keeps the difference alone
+            found, bias = np.concatenate([-found, found]) / 2, np.concatenate([-bias, bias]) / 2
+        full, offsets = np.zeros((classes, found.shape[1]), np.float32), np.full(classes, NEVER, np.float32)
+        full[model.classes_], offsets[model.classes_] = found, bias
+        weight = (torch.from_numpy(full) @ basis.T) / space.scale
+        return linear(weight, torch.from_numpy(offsets) - weight @ space.mean)
+
+    return Fit(again(every), 1 / strength, rights[strength], again)
 
 
 class Neighbours(nn.Module):
@@ -196,27 +204,30 @@ def interval(accuracies: Sequence[float]) -> tuple[float, float]:
     return max(0.0, float(values.mean()) - half), min(100.0, float(values.mean()) + half)
 
 
-def threshold(train: Examples, classes: int, penalty: float, sharpness: float) -> float:
-    """The probability below which a word counts as unknown, chosen on words that a reader never learned.
+def strangers(train: Examples, test: Examples, classes: int, fit: Fit) -> tuple[np.ndarray, np.ndarray]:
+    """The highest probabilities of test words that a reader knows, and of those that it does not: each of up to ten
+    words is left out of what it learns from in turn."""
+    known, unknown = [], []
+    for left_out in range(min(classes, 10)):
+        scores = fit.again(train.only(train.labels != left_out))(test.features)
+        scores[:, left_out] = -torch.inf
+        top, strange = (fit.sharpness * scores).softmax(1).amax(1).numpy(), test.labels == left_out
+        known.append(top[~strange])
+        unknown.append(top[strange])
+    return np.concatenate(known), np.concatenate(unknown)
 
-    Each of up to ten classes is left out of a reader in turn, with a third of the speakers; what keeps known words of
-    these speakers apart from the left-out class best (half the sum of both shares) is the threshold.
+
+def threshold(train: Examples, classes: int, fit: Fit) -> float:
+    """The probability below which a word counts as unknown, chosen on words and speakers that a reader never learned.
+
+    A third of the speakers is left out, and each word in turn; what keeps known words of these speakers apart from the
+    left-out one best (half the sum of both shares) is the threshold.
     """
     if classes < 3:
         return 0.0
     held = folds(train.speakers, 3)[0]
-    points = Space.of(train.features)(train.features)
-    known, unknown = [], []
-    for left_out in range(min(classes, 10)):
-        other = torch.from_numpy(~held & (train.labels != left_out))
-        dual, offset = weights(points[other] @ points[other].T, targets(train.labels, classes)[other], penalty)
-        own = torch.from_numpy(held)
-        scores = points[own] @ points[other].T @ dual + offset
-        scores[:, left_out] = -torch.inf
-        top = (sharpness * scores).softmax(1).amax(1).numpy()
-        strange = train.labels[held] == left_out
-        known.append(top[~strange])
-        unknown.append(top[strange])
-    a, b = np.concatenate(known), np.concatenate(unknown)
-    cuts = np.quantile(np.concatenate([a, b]), np.linspace(0, 1, 101)) if len(a) and len(b) else np.zeros(1)
-    return float(max(cuts, key=lambda cut: (a >= cut).mean() + (b < cut).mean())) if len(a) and len(b) else 0.0
+    known, unknown = strangers(train.only(~held), train.only(held), classes, fit)
+    if not (len(known) and len(unknown)):
+        return 0.0
+    cuts = np.quantile(np.concatenate([known, unknown]), np.linspace(0, 1, 101))
+    return float(max(cuts, key=lambda cut: (known >= cut).mean() + (unknown < cut).mean()))

@@ -87,10 +87,10 @@ def _finished(fold: evaluate.Fold) -> dict[str, Any]:
 def _whole(config: Config, heard: evaluate.Heard, log: Log) -> Recogniser | Transcriber:
     """A recogniser learned from all words, written to the file of `--save` where one is given."""
     words = heard.words
-    whole, _, examples, penalty = _task(config).learn(config, heard, np.ones(len(words), bool), log)
+    whole, _, examples, fit = _task(config).learn(config, heard, np.ones(len(words), bool), log)
     if config.save:
-        if isinstance(whole, Recogniser) and examples.features.shape[1]:
-            whole.threshold = reading.threshold(examples, len(words.names), penalty, whole.sharpness)
+        if fit:
+            whole.threshold = reading.threshold(examples, len(words.names), fit)
         recogniser.save(whole, config.save, config, {"digest": words.digest})
         log(f"kept in {config.save}, learned from all {len(words)} words")
     return whole

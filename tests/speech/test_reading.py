@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from gossamer_speech import reading
+from gossamer_speech import evaluate, reading
 from gossamer_speech.reading import Examples
 
 
@@ -63,12 +63,28 @@ def test_an_interval_over_speakers():
     assert reading.interval([80.0]) == (80.0, 80.0)
 
 
-def test_words_never_learned_fall_below_the_threshold():
+@pytest.mark.parametrize("reader", [reading.ridge, reading.logistic])
+def test_words_never_learned_fall_below_the_threshold(reader):
     train = clusters(300, classes=5, width=60, spread=0.3)
-    fit = reading.ridge(train, 5)
-    threshold = reading.threshold(train, 5, fit.penalty, fit.sharpness)
+    fit = reader(train, 5)
+    threshold = reading.threshold(train, 5, fit)
     strange = torch.from_numpy(np.random.default_rng(9).standard_normal((100, 60)).astype(np.float32)) * 0.3 + 0.5
     with torch.inference_mode():
         known, other = ((fit.sharpness * fit.classifier(x)).softmax(1).amax(1) for x in (train.features, strange))
     assert (known >= threshold).float().mean() > 0.8 and (other < threshold).float().mean() > 0.5
-    assert reading.threshold(clusters(20, classes=2), 2, 0.01, 1.0) == 0.0
+    two = clusters(20, classes=2)
+    assert reading.threshold(two, 2, reader(two, 2)) == 0.0
+
+
+def test_unknown_words_are_counted_on_words_that_a_reader_did_not_learn():
+    train, test = (
+        clusters(200, classes=5, width=60, spread=spread, seed=seed) for spread, seed in ((0.3, 1), (0.1, 2))
+    )
+    fit = reading.ridge(train, 5)
+    known, unknown = reading.strangers(train, test, 5, fit)
+    assert len(known) == 4 * len(test.labels) and len(unknown) == len(test.labels)
+    assert known.mean() > unknown.mean() + 0.1
+    told = evaluate.unknown(train, test, 5, fit)
+    cut = reading.threshold(train, 5, fit)
+    assert told == {"known_kept": 100 * (known >= cut).mean(), "unknown_refused": 100 * (unknown < cut).mean()}
+    assert told["known_kept"] > 80 and told["unknown_refused"] > 80
