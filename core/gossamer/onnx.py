@@ -1,6 +1,8 @@
 """Export to ONNX: the engine's folded graph, written node by node with the `onnx` package."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import starmap, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,19 +23,27 @@ if TYPE_CHECKING:
 
 OPSET = 18
 """The version of the operators, one that older runtimes read too; 20 where a GELU is among them."""
+LAST = 2**63 - 1
+"""The end of a slice that goes to its axis's."""
 
 
 def export_onnx(
-    model: "torch.nn.Module | Engine", path: str | Path, example: Any = None, *, sparse: bool = False
+    model: "torch.nn.Module | Engine",
+    path: str | Path,
+    example: Any = None,
+    *,
+    dynamic: Any = None,
+    sparse: bool = False,
 ) -> int:
     """Write a model in evaluation mode, or an engine, as an ONNX file with an open batch size; return its bytes.
 
-    `example` is an input of the model (float32, the batch first), or a tuple of them; an engine needs none. Batch
-    norms are folded. With `sparse`, weights of which at most a quarter is not zero become sparse initializers, a value
+    `example` is an input of the model (float32, the batch first), or a tuple of them; an engine needs none, and keeps
+    its example's sizes. `dynamic` opens further sizes of a module, as in `gossamer.compile`. Batch norms are folded.
+    With `sparse`, weights of which at most a quarter is not zero become sparse initializers, a value
     and a 64-bit index for each non-zero: a smaller file, which ONNX Runtime unpacks into dense memory when it loads it.
 
-    Raises InputError where the `onnx` package is missing, an example is needed, or the model does more than the
-    engine's operations.
+    Raises InputError where the `onnx` package is missing, an example is needed, the model does more than the engine's
+    operations, or what is written would depend on a size that `dynamic` opens.
     """
     try:
         import onnx
@@ -41,11 +51,14 @@ def export_onnx(
         raise InputError('export_onnx needs the onnx package: pip install "gossamer[onnx]"') from error
     a_path(path=path)
     of_type(bool, "True or False", sparse=sparse)
-    graph = _graph(model, example)
+    graph, other = _graphs(model, example, dynamic)
     for node in graph.nodes:
         if node.operation == "torch":
             raise InputError(f"{node.layer or node.name} ({node.attributes['operator']}) cannot be exported to ONNX")
-    content = _Writer(graph, sparse).model().SerializeToString()
+    writer = _Writer(graph, other, sparse)
+    if other is not graph:
+        _refuse_sizes(writer, _Writer(other, graph, sparse))
+    content = writer.model().SerializeToString()
     if len(content) >= 2**31:
         raise InputError(f"the file would have {len(content)} bytes, more than ONNX's 2 GiB: export a smaller model")
     onnx.checker.check_model(content)
@@ -53,42 +66,49 @@ def export_onnx(
     return len(content)
 
 
-def _graph(model: Any, example: Any) -> Graph:
-    from gossamer.engine import Engine, trace
+def _graphs(model: Any, example: Any, dynamic: Any) -> tuple[Graph, Graph]:
+    """Return the graph, and that at other sizes; the same one twice where no size is open."""
+    from gossamer.engine import Engine, trace, trace_open
     from gossamer.engine.operations import NotCapturedError
 
     if isinstance(model, Engine):
-        return model.graph
+        if dynamic is not None:
+            raise InputError("dynamic opens sizes of a module, and an engine is given: export the module")
+        return (model.graph,) * 2
     import torch
 
     of_type(torch.nn.Module, "a torch.nn.Module, or an engine", model=model)
     if example is None:
         raise InputError("export_onnx of a module needs an example input: export_onnx(model, path, example)")
     try:
-        return trace(model, example)
+        if dynamic is None:
+            return (trace(model, example),) * 2
+        graph, sizes = trace_open(model, example, dynamic)
+        return graph, sizes.another(graph)
     except NotCapturedError as reason:
         raise InputError(f"the model stays PyTorch code ({reason}) and cannot be exported to ONNX") from reason
 
 
 class _Writer:
-    """Collects the ONNX nodes and initializers of a graph."""
+    """Collects the ONNX nodes and initializers of a graph; sizes that are not those of the `other` graph are open."""
 
-    def __init__(self, graph: Graph, sparse: bool) -> None:
+    def __init__(self, graph: Graph, other: Graph, sparse: bool) -> None:
         self.graph, self.sparse = graph, sparse
-        self.shapes, self.kinds = graph.shapes(2), graph.value_kinds()
+        self.shapes, self.others, self.kinds = graph.shapes(2), other.shapes(2), graph.value_kinds()
         self.nodes: list[Any] = []
         self.constants: dict[str, np.ndarray] = {}
+        twins = {node.name: node for node in other.nodes} if other is not graph else {}
+        for node in graph.nodes:
+            written = self._of_any_size(node, twins[node.name]) if node.name in twins else node
+            OPERATIONS[node.operation].onnx(self, written)
 
     def model(self) -> Any:
         """The ModelProto that was built."""
         from onnx import helper, numpy_helper
 
-        for node in self.graph.nodes:
-            OPERATIONS[node.operation].onnx(self, node)
-        names = self.graph.outputs()
         inputs, outputs = (
-            [helper.make_tensor_value_info(n, TYPES[self.kinds[n]], ["batch", *self.shapes[n][1:]]) for n in values]
-            for values in (self.graph.inputs, names)
+            [helper.make_tensor_value_info(name, TYPES[self.kinds[name]], self._sizes(name)) for name in values]
+            for values in (self.graph.inputs, self.graph.outputs())
         )
         thin = {name for name, value in self.constants.items() if self.sparse and _is_thin(value)}
         graph = helper.make_graph(
@@ -101,6 +121,28 @@ class _Writer:
         )
         opset = helper.make_opsetid("", 20 if any(node.op_type == "Gelu" for node in self.nodes) else OPSET)
         return helper.make_model(graph, opset_imports=[opset], ir_version=9, producer_name="gossamer")
+
+    def _sizes(self, name: str) -> list[int | str]:
+        """A value's sizes, names for those that are open."""
+        pairs = enumerate(zip(self.shapes[name], self.others[name], strict=True))
+        return ["batch" if not axis else a if a == b else f"{name}_{axis}" for axis, (a, b) in pairs]
+
+    def _of_any_size(self, node: Node, twin: Node) -> Node:
+        """Return a reshape or a slice as ONNX has it at any size; `twin` is the same node of the other graph.
+
+        A reshape keeps a size of its input by 0 and leaves one open by -1; a slice counts from the end.
+        """
+        if node.operation not in ("reshape", "slice"):
+            return node
+        names, attributes = (node.inputs[0], node.name), node.attributes
+        before, after = (list(zip(self.shapes[name], self.others[name], strict=True)) for name in names)
+        if node.operation == "reshape":
+            sizes = [a if a == b else -1 for a, b in zip(attributes["shape"], twin.attributes["shape"], strict=True)]
+            sizes = [0 if [pair] == before[i : i + 1] else sizes[i] for i, pair in enumerate(after)]
+            return replace(node, attributes={"shape": sizes}) if sizes.count(-1) < 2 else node
+        size, other = before[attributes["axis"]]
+        start, stop = (_end(attributes[end], twin.attributes[end], size, other) for end in ("start", "stop"))
+        return replace(node, attributes=attributes | {"start": start, "stop": stop or LAST})
 
     def emit(self, operator: str, inputs: list[str], output: str, *more: str, **attributes: Any) -> str:
         """Append an ONNX node and return its output's name; `more` are the names of further outputs."""
@@ -141,6 +183,20 @@ class _Writer:
             value = self.emit("Add", [value, node.inputs[1]], node.name + ".sum" if activation else node.name)
         if activation:
             self.apply(activation, value, node.name)
+
+
+def _end(place: int, twin: int, size: int, other: int) -> int:
+    """A place along an axis, counted from its end where the twin's is as far from that, and not from the start."""
+    return place - size if place != twin and place - size == twin - other else place
+
+
+def _refuse_sizes(writer: _Writer, again: _Writer) -> None:
+    """Raise InputError where what is written depends on the open sizes, which differ in the two writers' graphs."""
+    for node, twin in zip_longest(writer.nodes, again.nodes):
+        constants = [[w.constants.get(name) for name in one.input] for w, one in ((writer, node), (again, twin)) if one]
+        if node != twin or not all(starmap(np.array_equal, zip(*constants, strict=True))):
+            name = (node or twin).name.split(":")[0]
+            raise InputError(f"{name} depends on a size that dynamic opens, which ONNX cannot write: leave it closed")
 
 
 def _is_thin(value: np.ndarray) -> bool:

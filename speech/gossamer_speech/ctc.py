@@ -86,7 +86,7 @@ def train(
             aims = [torch.tensor([letters.index(letter) for letter in sentence.text]) for sentence in batch]
             lengths = torch.tensor([len(aim) for aim in aims])
             scores = model(frames).transpose(0, 1)
-            loss = nn.functional.ctc_loss(scores, torch.cat(aims), times, lengths, zero_infinity=True)
+            loss = nn.functional.ctc_loss(scores.log_softmax(2), torch.cat(aims), times, lengths, zero_infinity=True)
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(reader.parameters(), 5.0)

@@ -2,6 +2,7 @@
 
 gossamer speech export model.gossamer words.onnx       # for ONNX Runtime and its like
 gossamer speech export model.gossamer words.engine     # for gossamer.engine.load, without PyTorch
+gossamer speech export sentences.gossamer letters.onnx # of --classifier ctc: utterances of any length
 """
 
 from dataclasses import dataclass
@@ -21,12 +22,13 @@ from gossamer_speech.recogniser import Transcriber, load
 
 @dataclass(frozen=True)
 class Options:
-    """Write what turns images of words (n, warps, 48, 40), as `recogniser.shape.images` makes them, into scores."""
+    """Write what turns images of words (n, warps, 48, 40), as `recogniser.shape.images` makes them, into scores; of a
+    transcriber, frames (n, T, 40) of `shape.front` into scores of symbols, the blank first."""
 
     model: Annotated[Path, tyro.conf.Positional]
     """what `gossamer train speech … --save` kept"""
     out: Annotated[Path, tyro.conf.Positional]
-    """NAME.onnx or NAME.engine; NAME.txt gets the word of each score"""
+    """NAME.onnx or NAME.engine; NAME.txt gets the word, or the symbol, of each score"""
 
 
 @using_threads(1)
@@ -36,19 +38,23 @@ def main(options: Options) -> int:
         raise InputError(f"out is {options.out}; its name must end in .onnx or .engine.")
     refuse_unwritable(options.out)
     recogniser = load(options.model)
-    text = "".join(f"{name}\n" for name in recogniser.names)
+    reads_sentences = isinstance(recogniser, Transcriber)
+    scored = ["", *recogniser.symbols[1:]] if reads_sentences else recogniser.names
+    text = "".join(f"{name}\n" for name in scored)
     names = beside(options.out, text)
-    if isinstance(recogniser, Transcriber):
-        raise InputError(
-            f"{options.model} reads sentences of any length, which neither format holds; export a reader of words "
-            "(--classifier ridge)."
-        )
     if options.out.suffix == ".onnx":
-        export_onnx(recogniser.convolved(), options.out, recogniser.example)
+        dynamic = dict(recogniser.OPEN) if reads_sentences else None
+        export_onnx(recogniser.convolved(), options.out, recogniser.example, dynamic=dynamic)
+    elif reads_sentences:
+        raise InputError(
+            f"{options.model} reads sentences of any length, and an engine's file has one; write NAME.onnx."
+        )
     else:
         gs.compile(recogniser.convolved(), recogniser.example, strict=True).save(options.out)
     write_atomically(names, text.encode())
-    print(f"{options.out}: {options.out.stat().st_size} bytes, {len(recogniser.names)} words")
+    print(
+        f"{options.out}: {options.out.stat().st_size} bytes, {len(scored)} {'symbols' if reads_sentences else 'words'}"
+    )
     return 0
 
 

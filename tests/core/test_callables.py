@@ -216,7 +216,7 @@ CALLS |= {
     "engine.load": (load_engine, lambda: {"path": saved_engine(), "batch": 1}),
     "export_onnx": (
         gs.export_onnx,
-        lambda: {"model": network(), "path": "o", "example": X, "sparse": False},
+        lambda: {"model": network(), "path": "o", "example": X, "dynamic": None, "sparse": False},
     ),
     "nn.convert": (gs.nn.convert, lambda: {"model": network(), "masks": {"0.weight": torch.ones(16, 8).bool()}}),
     "nn.SparseConv1d.from_dense": (

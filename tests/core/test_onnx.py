@@ -91,6 +91,46 @@ def test_an_engine_is_exported_without_an_example(tmp_path):
         np.testing.assert_allclose(outputs(tmp_path / "model.onnx", x)[0], model(x), rtol=1e-5, atol=1e-6)
 
 
+class OpenLength(nn.Module):
+    """A sequence's ends repeated, a convolution over it, its steps as rows and as words of four."""
+
+    def __init__(self):
+        super().__init__()
+        self.over_time, self.linear = nn.Conv1d(6, 8, 3), nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = torch.cat([x[:, :1], x, x[:, -2:], x[:, -1:]], 1)
+        y = self.over_time(x.transpose(1, 2)).relu().transpose(1, 2)[:, 1:]
+        return self.linear(y.unflatten(2, (2, 4)).flatten(2)), y[:, -1]
+
+
+def test_open_sizes_stay_open(tmp_path):
+    model = prepared(OpenLength())
+    frames = {"x": {1: torch.export.Dim("frames", min=4, max=500)}}
+    export_onnx(model, tmp_path / "model.onnx", torch.randn(1, 20, 6), dynamic=frames)
+    (told,) = onnx.load(tmp_path / "model.onnx").graph.input
+    assert [d.dim_param or d.dim_value for d in told.type.tensor_type.shape.dim] == ["batch", "x_1", 6]
+    for batch, length in ((1, 4), (1, 20), (3, 41), (2, 77)):
+        x = torch.randn(batch, length, 6)
+        for y, wanted in zip(outputs(tmp_path / "model.onnx", x), model(x), strict=True):
+            np.testing.assert_allclose(y, wanted.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_what_depends_on_an_open_size_is_named(tmp_path):
+    rolled = nn.Sequential(nn.Linear(6, 6), Rolled()).eval()
+    with pytest.raises(InputError, match="roll depends on a size that dynamic opens"):
+        export_onnx(rolled, tmp_path / "m.onnx", torch.randn(1, 20, 6), dynamic={"input": {1: torch.export.Dim.AUTO}})
+    engine = compile_model(nn.Linear(4, 3).eval(), torch.randn(2, 4))
+    with pytest.raises(InputError, match="an engine is given"):
+        export_onnx(engine, tmp_path / "m.onnx", dynamic={})
+    assert not list(tmp_path.iterdir())
+
+
+class Rolled(nn.Module):
+    def forward(self, x):
+        return x.roll(1, 1)
+
+
 def test_what_cannot_be_exported_is_named(tmp_path):
     class Odd(nn.Module):
         def forward(self, x):

@@ -7,9 +7,11 @@ import torch
 
 import gossamer_speech
 from gossamer import InputError
-from gossamer_speech import ctc, data, evaluate, evaluate_sentences, export, letters, recognise, sentences
+from gossamer.engine import Engine
+from gossamer.nn import SparseAutoencoder, TopK
+from gossamer_speech import ctc, data, encoders, evaluate, evaluate_sentences, export, letters, recognise, sentences
 from gossamer_speech.config import Config
-from gossamer_speech.recogniser import Shape, Transcriber
+from gossamer_speech.recogniser import Features, Shape, Transcriber, save, untrained
 from gossamer_speech.train import parts, run
 
 ALPHABET = "\0 ab"
@@ -130,7 +132,31 @@ def test_a_transcriber_is_kept_loaded_and_used(config, tmp_path, tone, frequenci
     told = capsys.readouterr().out.rstrip("\n").split("\t")
     assert told[0] == str(tmp_path / "a.wav") and set(told[1]) <= set(" enopsty?") and 0 < float(told[2]) <= 1
     with pytest.raises(InputError, match="reads sentences of any length"):
-        export.main(export.Options(path, tmp_path / "a.onnx"))
+        export.main(export.Options(path, tmp_path / "a.engine"))
+
+
+def test_a_transcriber_is_exported_and_compiled_at_any_length(tmp_path, config):
+    names, shape = ("no", "stop", "yes"), Shape(width=5, warps=1)
+    torch.manual_seed(0)
+    body = Features(encoders.learned(SparseAutoencoder(5 * 16, 16, TopK(4))), shape)
+    transcriber = Transcriber(body, untrained(body, names), shape, names)
+    transcriber.train()(torch.randn(20, 60, 40))  # batch norms that do something
+    transcriber.eval().requires_grad_(False)
+    save(transcriber, tmp_path / "a.gossamer", config)
+    sounds = [np.random.default_rng(n).normal(0, 0.1, n).astype(np.float32) for n in (1, 300, 4000, 9001)]
+    expected = [transcriber.posteriors(sound) for sound in sounds]
+    transcriber.compile()
+    assert isinstance(transcriber.engine, Engine)
+    for sound, wanted in zip(sounds, expected, strict=True):
+        np.testing.assert_allclose(transcriber.posteriors(sound), wanted, atol=1e-5)
+    pytest.importorskip("onnx", reason="onnx is not installed")
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    assert export.main(export.Options(tmp_path / "a.gossamer", tmp_path / "a.onnx")) == 0
+    assert (tmp_path / "a.txt").read_text().split("\n") == ["", " ", *"enopsty", ""]
+    session = runtime.InferenceSession(tmp_path / "a.onnx", providers=["CPUExecutionProvider"])
+    for frames in (torch.randn(1, 3, 40), torch.randn(3, 48, 40), torch.randn(2, 131, 40)):
+        (scores,) = session.run(None, {"frames": frames.numpy()})
+        np.testing.assert_allclose(scores, transcriber(frames), atol=1e-5)
 
 
 def test_what_ctc_cannot_read_is_refused():

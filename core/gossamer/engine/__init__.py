@@ -20,6 +20,8 @@ from gossamer.threads import using_threads
 if TYPE_CHECKING:
     import torch
 
+    from gossamer.engine.sizes import Sizes
+
 __all__ = ["Engine", "LayerRow", "Report", "Whole", "compile", "load", "trace"]
 
 
@@ -57,7 +59,6 @@ def compile(
     from gossamer.engine.dense import DenseLayer
     from gossamer.engine.gpu import compile_on_gpu
     from gossamer.engine.join import join_sums
-    from gossamer.engine.sizes import trace_sizes
     from gossamer.engine.tokens import move_tokens_last
     from gossamer.scores.batches import failing
 
@@ -80,7 +81,7 @@ def compile(
         if dynamic is None:
             graph = trace(model, example)
         else:
-            graph, sizes = trace_sizes(_with_dense_layers(model), args, kwargs, dynamic)
+            graph, sizes = trace_open(model, example, dynamic)
     except NotCapturedError as reason:
         _stays("the model", str(reason), strict)
         kept = Whole(model, Report(), str(reason))
@@ -168,6 +169,14 @@ def trace(model: "torch.nn.Module", example: Any) -> Graph:
 
     _check_evaluation(model)
     return fold(move_channels_first(capture(_with_dense_layers(model), *_arguments(example))))
+
+
+def trace_open(model: "torch.nn.Module", example: Any, dynamic: Any) -> "tuple[Graph, Sizes]":
+    """Return the model's folded graph at the example's sizes, and what gives that of others; raises as `trace` does."""
+    from gossamer.engine.sizes import trace_sizes
+
+    _check_evaluation(model)
+    return trace_sizes(_with_dense_layers(model), *_arguments(example), dynamic)
 
 
 def _with_dense_layers(model: "torch.nn.Module") -> "torch.nn.Module":

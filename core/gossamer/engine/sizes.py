@@ -133,6 +133,11 @@ class Sizes:
         """The memory of what is kept, dense, for the graphs of further sizes."""
         return sum(x.nbytes for x in self._state.values())
 
+    def another(self, graph: Graph) -> Graph:
+        """Return the graph at other sizes than this one's, wherever they are open."""
+        known = self.known(tuple(graph.inputs.values()))
+        return self._make({s: _another(size, *self._ranges.get(s, (0, math.inf))) for s, size in known.items()}, None)
+
     def engine(self, shapes: tuple[Shape, ...]) -> Engine:
         """Return the engine for inputs of these shapes, the batch left out.
 
@@ -194,6 +199,10 @@ class Sizes:
         if isinstance(layer, DenseLayer):
             return DenseLayer(node, layer.dense().reshape(weight.shape), bias, matrix)
         return kernels.Linear.of(layer) if matrix and isinstance(layer, kernels.Convolution) else layer
+
+
+def _another(size: int, least: int, most: float) -> int:
+    return next(int(other) for other in (2 * size + 1, most, least) if least <= other <= most and other != size)
 
 
 def _key(node: Node) -> str:
