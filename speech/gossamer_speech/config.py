@@ -51,6 +51,8 @@ class Config:
     """codes of a patch, a window of frames by some of the bands"""
     active: int = 16
     """codes of a patch that are not zero, at most or in the mean"""
+    quantise: int = 0
+    """levels that each code is rounded to, zero among them, for a compact code (2: active or not); 0: as it is"""
     width: int = 9
     """frames (10 ms each) in a patch, odd"""
     bands: int = 16
@@ -105,6 +107,9 @@ class Config:
                 "method is 'temporal', which reads words itself and has no codes; --classifier ctc wants some."
             )
         within(1, 40, bands=self.bands)
+        within(0, 256, quantise=self.quantise)
+        if self.quantise == 1 or (self.quantise and self.method == "temporal"):
+            raise InputError(f"quantise is {self.quantise}; give 2 levels or more, and a method that has codes.")
         within(1, 9, warps=self.warps)
         positive(width=self.width)
         learning_rate(learning_rate=self.learning_rate)

@@ -19,6 +19,19 @@ class CReLU(nn.Module):
         return torch.cat([x.relu(), (-x).relu()], dim=-1)
 
 
+class Levels(nn.Module):
+    """⌈z / s⌉ s with s = peak / (levels − 1): each code rounded up to one of so many levels, (…, n) → (…, n)."""
+
+    def __init__(self, peak: Tensor, levels: int) -> None:
+        super().__init__()
+        self.peak, self.levels = nn.Parameter(peak, requires_grad=False), levels
+
+    def forward(self, z: Tensor) -> Tensor:
+        """The rounded codes."""
+        step = self.peak.clamp_min(1e-9) / (self.levels - 1)
+        return (z / step).ceil().clamp_max(self.levels - 1) * step
+
+
 class Triangle(nn.Module):
     """max(0, μ(z) − z_j), z_j = ‖x − c_j‖ and μ their mean over j: the soft k-means code of Coates & Ng (2011)."""
 
@@ -146,6 +159,13 @@ def pursuit(patches: Tensor, count: int, k: int, seed: int) -> Pursuit:
         count, batch_size=256, max_iter=2, random_state=seed, fit_algorithm="lars", transform_algorithm="omp"
     ).fit((patches[:20_000] - mean).numpy())
     return Pursuit(torch.from_numpy(np.asarray(model.components_, np.float32)), mean, k)
+
+
+@torch.inference_mode()
+def quantised(encoder: nn.Module, patches: Tensor, levels: int) -> nn.Sequential:
+    """The encoder, its codes rounded to levels up to the highest of some patches."""
+    modules = encoder.children() if isinstance(encoder, nn.Sequential) else [encoder]
+    return nn.Sequential(*modules, Levels(encoder(patches[:20_000]).amax(0), levels)).eval()
 
 
 def learned(autoencoder: SparseAutoencoder) -> nn.Sequential:

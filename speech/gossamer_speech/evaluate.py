@@ -237,11 +237,13 @@ def worth(body: nn.Module, heard: Heard, test: np.ndarray, most: int = 200) -> d
     codes = body.codes(middle[torch.from_numpy(own)])
     seconds = float(np.diff(words.starts)[own].sum()) / words.rate
     patches = codes.flatten(0, 2)
+    if heard.config.method == "mfcc-13":  # the slopes follow from the coefficients
+        patches = torch.cat([patches[:, :13], patches[:, 39:52]], 1)
     strength = body.codes(middle[torch.from_numpy(train)]).sum((1, 2))
     used = (strength > 0).any(0)
     by_word, by_voice = (purity(strength[:, used], names[train]) for names in (words.labels, words.speakers))
     return {
-        "bits_a_second": float(bits(patches.numpy()) * len(patches) / seconds),
+        "bits_a_second": float(bits(patches.numpy(), heard.config.quantise or 16) * len(patches) / seconds),
         "word_purity": float(by_word.mean()) if len(by_word) else 0.0,
         "voice_purity": float(by_voice.mean()) if len(by_voice) else 0.0,
     }
@@ -260,7 +262,7 @@ def bits(codes: np.ndarray, levels: int = 16) -> float:
     The empirical entropy of each code's symbols plus half a logarithm of the count for each symbol's probability.
     """
     peak = codes.max(0).clip(1e-9)
-    symbols = np.ceil(codes / peak * (levels - 1)).astype(np.int64)
+    symbols = np.ceil(codes / peak * (levels - 1) - 1e-4).astype(np.int64).clip(0)
     total, n = 0.0, len(codes)
     for column in symbols.T:
         counts = np.bincount(column, minlength=levels)

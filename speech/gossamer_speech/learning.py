@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,13 @@ class Trained:
 
 def learn(config: Config, patches: Tensor, log: Log = lambda line: None) -> Trained:
     """The encoder of `config`, learned from the patches (n, inputs) where it is learned; the same on every call."""
+    trained = _learn(config, patches, log)
+    if not config.quantise:
+        return trained
+    return replace(trained, encoder=encoders.quantised(trained.encoder, patches, config.quantise))
+
+
+def _learn(config: Config, patches: Tensor, log: Log) -> Trained:
     start = time.perf_counter()
     generator = torch.Generator().manual_seed(config.seed)
     inputs, width = patches.shape[1], Shape.of(config).width

@@ -100,12 +100,13 @@ class Convolved(Features):
 
     def codes(self, images: Tensor) -> Tensor:
         """The codes (n, times, places, codes) of images (n, LENGTH, mels)."""
-        layer, activation = self.encoder.children()
+        layer, *rest = self.encoder.children()
         assert isinstance(layer, nn.Linear)
         shape, half = self.shape, self.shape.width // 2
         padded = torch.cat([images[:, :1]] * half + [images] + [images[:, -1:]] * half, 1)[:, None]
         weight = layer.weight.view(-1, 1, shape.width, shape.bands)
-        return activation(nn.functional.conv2d(padded, weight, layer.bias, (STRIDE, HOP)).permute(0, 2, 3, 1))
+        codes = nn.functional.conv2d(padded, weight, layer.bias, (STRIDE, HOP)).permute(0, 2, 3, 1)
+        return nn.Sequential(*rest)(codes)
 
 
 def convolved(body: nn.Module) -> nn.Module:
@@ -265,7 +266,10 @@ def build(config: Config, shape: Shape, sizes: list[tuple[int, ...]], names: Seq
 
         body, classifier = network(len(names))
         return Recogniser(body, classifier, replace(shape), names)
-    body = Features(_encoder(config, sizes), shape)
+    encoder = _encoder(config, sizes)
+    if config.quantise:
+        encoder = encoders.quantised(encoder, torch.zeros(1, shape.width * shape.bands), config.quantise)
+    body = Features(encoder, shape)
     if config.classifier == "ctc":
         return Transcriber(body, untrained(body, names), shape, names)
     classes, width = sizes[-2]
