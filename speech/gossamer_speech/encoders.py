@@ -161,7 +161,7 @@ def pursuit(patches: Tensor, count: int, k: int, seed: int) -> Pursuit:
     return Pursuit(torch.from_numpy(np.asarray(model.components_, np.float32)), mean, k)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def quantised(encoder: nn.Module, patches: Tensor, levels: int) -> nn.Sequential:
     """The encoder, its codes rounded to levels up to the highest of some patches."""
     modules = encoder.children() if isinstance(encoder, nn.Sequential) else [encoder]

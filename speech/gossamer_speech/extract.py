@@ -89,13 +89,21 @@ def learned(options: Options, paths: list[Path], parts: Path) -> SparseSpeechFea
 
 
 def _fault(path: Path) -> str:
+    """What makes a file of any length useless, its name first; "" where nothing does."""
     try:
-        count, peak = 0, 0.0
+        count, full, peak = 0, 0, 0.0
         for block in audio.blocks(path, 8000):
-            count, peak = count + len(block), max(peak, float(np.abs(block).max(initial=0)))
-        return "too short" if count < audio.SHORTEST * 8000 else "silent" if peak < audio.SILENT else ""
+            loud = np.abs(block)
+            count, peak = count + len(block), max(peak, float(loud.max(initial=0)))
+            full += int((loud >= audio.FULL).sum())
     except audio.UnusableError as error:
         return str(error)
+    faults = {
+        "too short": count < audio.SHORTEST * 8000,
+        "silent": peak < audio.SILENT,
+        "clipped": full > audio.CLIPPED * count,
+    }
+    return next((f"{path} is {fault}" for fault, found in faults.items() if found), "")
 
 
 def _write(part: Path, features: SparseSpeechFeatures, paths: list[Path]) -> None:
@@ -103,8 +111,8 @@ def _write(part: Path, features: SparseSpeechFeatures, paths: list[Path]) -> Non
     names, rows, faults = [], [], []
     for path in paths:
         if fault := _fault(path):
-            faults.append(f"{path}: {fault}")
-            print(f"left out: {path}: {fault}", file=sys.stderr)
+            faults.append(fault)
+            print(f"left out: {fault}", file=sys.stderr)
             continue
         rows.append(features.transform([path]))
         names.append(str(path))

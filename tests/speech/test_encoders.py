@@ -88,6 +88,14 @@ def test_the_triangle_by_hand():
     assert code.tolist() == [[2.5, 0.0]]
 
 
+def test_levels_by_hand():
+    z = torch.tensor([[0.0, 0.1, 0.5, 0.9, 7.0]]).T
+    assert encoders.Levels(torch.ones(1), 2)(z).flatten().tolist() == [0, 1, 1, 1, 1]
+    assert encoders.Levels(torch.ones(1), 3)(z).flatten().tolist() == [0, 0.5, 0.5, 1, 1]
+    code = encoders.quantised(nn.Sequential(nn.Identity(), nn.ReLU()), torch.tensor([[1.0], [4.0]]), 5)
+    assert code(torch.tensor([[-1.0], [2.5], [9.0]])).flatten().tolist() == [0, 3, 4]
+
+
 def test_pursuit_takes_atoms_one_by_one():
     found = encoders.Pursuit(torch.eye(3), torch.zeros(3), 2)(torch.tensor([[5.0, -4.0, 1.0]]))
     assert found.tolist() == [[5, 0, 0, 0, 4, 0]]

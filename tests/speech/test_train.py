@@ -150,12 +150,14 @@ def test_words_of_a_stream_end_at_pauses(model, tone, frequencies):
     assert [recognise.answer(recogniser, sound)[0] for sound in found] == ["no", "stop"]
 
 
-@pytest.mark.parametrize("method", ["topk", "random-relu", "mfcc", "temporal"])
-def test_a_recogniser_is_compiled_and_exported(config, method, tmp_path, capsys, tone, frequencies):
+@pytest.mark.parametrize(
+    ("method", "levels"), [("topk", 0), ("topk", 2), ("random-relu", 0), ("mfcc", 0), ("temporal", 0)]
+)
+def test_a_recogniser_is_compiled_and_exported(config, method, levels, tmp_path, capsys, tone, frequencies):
     onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     pytest.importorskip("onnx", reason="onnx is not installed")
     path = tmp_path / "model.gossamer"
-    run(replace(config, method=method, warps=3, save=path))
+    run(replace(config, method=method, quantise=levels, warps=3, save=path))
     recogniser = gossamer_speech.load(path)
     sounds = [tone(*pair, seed=7) for pair in frequencies.values()]
     images, expected = recogniser.shape.images(sounds), recogniser.probabilities(sounds)
@@ -224,6 +226,7 @@ def test_purity_and_bits_by_hand():
         ({"learning_rate": float("nan")}, r"learning_rate is nan"),
         ({"learning_rate": 1e6}, r"learning_rate is 1000000\.0"),
         ({"snr": float("inf")}, r"snr is inf"),
+        ({"quantise": 1}, r"quantise is 1; give 2 levels or more"),
         ({"width": 4}, r"width is 4; it must be odd"),
         ({"synthetic": 1}, r"synthetic is 1, but the data set 'espeak' has the same voices"),
         ({"data_dir": Path("recordings")}, r"data_dir is recordings, but .*'espeak'.*'fsdd' or 'folder'"),

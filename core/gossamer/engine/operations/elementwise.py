@@ -205,6 +205,7 @@ UNARY_FUNCTIONS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "sqrt": (np.sqrt, ("Sqrt",)),
     "rsqrt": (_root_of, ("Sqrt", "Reciprocal")),
     "exp": (np.exp, ("Exp",)),
+    "ceil": (np.ceil, ("Ceil",)),
     "sin": (np.sin, ("Sin",)),
     "cos": (np.cos, ("Cos",)),
 }
