@@ -208,7 +208,7 @@ def unknown(train: Examples, test: Examples, classes: int, fit: Fit) -> dict[str
     """Percent of test words that "?" answers where their word was not learned, and of those kept where it was; the
     threshold is chosen on the training speakers."""
     cut = reading.threshold(train, classes, fit)
-    known, strange = reading.strangers(train, test, classes, fit)
+    known, strange = reading.strangers(train, np.ones(len(train.labels), bool), test, classes, fit)
     shares = {"known_kept": known >= cut, "unknown_refused": strange < cut}
     return {name: 100 * float(share.mean()) for name, share in shares.items() if len(share)}
 

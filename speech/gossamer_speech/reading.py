@@ -83,13 +83,13 @@ def folds(speakers: np.ndarray, most: int = 6) -> list[np.ndarray]:
 class Fit:
     """A linear reader; the penalty that other speakers chose and their accuracy in percent under it.
 
-    `again` reads other examples of the same kind, in the same space and with the same penalty.
+    `again` learns from the marked training words alone, with the same penalty.
     """
 
     classifier: nn.Linear
     penalty: float
     held_out: float
-    again: Callable[[Examples], nn.Linear]
+    again: Callable[[np.ndarray], nn.Linear]
     sharpness: float = 1.0
 
 
@@ -116,13 +116,20 @@ def ridge(train: Examples, classes: int, more: Examples | None = None) -> Fit:
         float(nn.functional.cross_entropy(sharpness * scores[penalty], labels.long())) for sharpness in SHARPNESSES
     ]
 
-    def again(examples: Examples) -> nn.Linear:
-        points = space(examples.features)
-        dual, offset = weights(points @ points.T, targets(examples.labels, classes), penalty)
+    def reader(points: Tensor, gram: Tensor, aims: Tensor) -> nn.Linear:
+        dual, offset = weights(gram, aims, penalty)
         weight = (points.T @ dual / space.scale[:, None]).T
         return linear(weight, offset - weight @ space.mean)
 
-    classifier = again(train if more is None else Examples.of([train, more]))
+    def again(which: np.ndarray) -> nn.Linear:
+        own = torch.from_numpy(which)
+        return reader(points[own], gram[own][:, own], aims[own])
+
+    if more is None:
+        classifier = reader(points, gram, aims)
+    else:
+        every = torch.cat([points, space(more.features)])
+        classifier = reader(every, every @ every.T, torch.cat([aims, targets(more.labels, classes)]))
     return Fit(classifier, penalty, rights[penalty], again, SHARPNESSES[int(np.argmin(losses))])
 
 
@@ -146,9 +153,8 @@ def logistic(train: Examples, classes: int, more: Examples | None = None) -> Fit
         rights[strength] = 100 * right / len(labels)
     strength = max(rights, key=lambda strength: rights[strength])
 
-    def again(examples: Examples) -> nn.Linear:
-        x = (space(examples.features) @ basis).numpy()
-        model = LogisticRegression(C=strength, max_iter=200).fit(x, examples.labels)
+    def reader(which: np.ndarray) -> nn.Linear:
+        model = LogisticRegression(C=strength, max_iter=200).fit(coordinates[which], labels[which])
         found, bias = np.asarray(model.coef_, np.float32), np.asarray(model.intercept_, np.float32)
         if len(found) == 1:  # two classes: scikit-learn keeps the difference alone
             found, bias = np.concatenate([-found, found]) / 2, np.concatenate([-bias, bias]) / 2
@@ -157,7 +163,10 @@ def logistic(train: Examples, classes: int, more: Examples | None = None) -> Fit
         weight = (torch.from_numpy(full) @ basis.T) / space.scale
         return linear(weight, torch.from_numpy(offsets) - weight @ space.mean)
 
-    return Fit(again(every), 1 / strength, rights[strength], again)
+    def again(which: np.ndarray) -> nn.Linear:
+        return reader(np.flatnonzero(which))
+
+    return Fit(reader(np.arange(len(labels))), 1 / strength, rights[strength], again)
 
 
 class Neighbours(nn.Module):
@@ -204,12 +213,14 @@ def interval(accuracies: Sequence[float]) -> tuple[float, float]:
     return max(0.0, float(values.mean()) - half), min(100.0, float(values.mean()) + half)
 
 
-def strangers(train: Examples, test: Examples, classes: int, fit: Fit) -> tuple[np.ndarray, np.ndarray]:
-    """The highest probabilities of test words that a reader knows, and of those that it does not: each of up to ten
-    words is left out of what it learns from in turn."""
+def strangers(
+    train: Examples, which: np.ndarray, test: Examples, classes: int, fit: Fit
+) -> tuple[np.ndarray, np.ndarray]:
+    """The highest probabilities of test words that a reader of the marked training words knows, and of those that it
+    does not: each of up to ten words is left out of what it learns from in turn."""
     known, unknown = [], []
     for left_out in range(min(classes, 10)):
-        scores = fit.again(train.only(train.labels != left_out))(test.features)
+        scores = fit.again(which & (train.labels != left_out))(test.features)
         scores[:, left_out] = -torch.inf
         top, strange = (fit.sharpness * scores).softmax(1).amax(1).numpy(), test.labels == left_out
         known.append(top[~strange])
@@ -226,7 +237,7 @@ def threshold(train: Examples, classes: int, fit: Fit) -> float:
     if classes < 3:
         return 0.0
     held = folds(train.speakers, 3)[0]
-    known, unknown = strangers(train.only(~held), train.only(held), classes, fit)
+    known, unknown = strangers(train, ~held, train.only(held), classes, fit)
     if not (len(known) and len(unknown)):
         return 0.0
     cuts = np.quantile(np.concatenate([known, unknown]), np.linspace(0, 1, 101))

@@ -81,7 +81,7 @@ def test_unknown_words_are_counted_on_words_that_a_reader_did_not_learn():
         clusters(200, classes=5, width=60, spread=spread, seed=seed) for spread, seed in ((0.3, 1), (0.1, 2))
     )
     fit = reading.ridge(train, 5)
-    known, unknown = reading.strangers(train, test, 5, fit)
+    known, unknown = reading.strangers(train, np.ones(200, bool), test, 5, fit)
     assert len(known) == 4 * len(test.labels) and len(unknown) == len(test.labels)
     assert known.mean() > unknown.mean() + 0.1
     told = evaluate.unknown(train, test, 5, fit)
