@@ -47,7 +47,7 @@ def open_axes(signature: Signature, dynamic: Any) -> dict[str, dict[int, Any]]:
 def _axes(template: Any, spec: Any, path: str, signature: Signature) -> list[tuple[str, dict[int, Any]]]:
     if spec is None:
         return []
-    if isinstance(template, str):
+    if isinstance(template, str) and isinstance(spec, Mapping | list | tuple):
         rank = signature.tensors[template].ndim
         pairs = dict(spec if isinstance(spec, Mapping) else enumerate(spec))
         wrong = [axis for axis in pairs if not isinstance(axis, int) or not 0 <= axis < rank]
