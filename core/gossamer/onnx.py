@@ -74,7 +74,8 @@ def _graphs(model: Any, example: Any, dynamic: Any) -> tuple[Graph, Graph]:
     if isinstance(model, Engine):
         if dynamic is not None:
             raise InputError("dynamic opens sizes of a module, and an engine is given: export the module")
-        return (model.graph,) * 2
+        graph = model.graph
+        return graph, graph
     import torch
 
     of_type(torch.nn.Module, "a torch.nn.Module, or an engine", model=model)
@@ -82,7 +83,8 @@ def _graphs(model: Any, example: Any, dynamic: Any) -> tuple[Graph, Graph]:
         raise InputError("export_onnx of a module needs an example input: export_onnx(model, path, example)")
     try:
         if dynamic is None:
-            return (trace(model, example),) * 2
+            graph = trace(model, example)
+            return graph, graph
         graph, sizes = trace_open(model, example, dynamic)
         return graph, sizes.another(graph)
     except NotCapturedError as reason:

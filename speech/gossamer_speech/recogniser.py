@@ -216,7 +216,9 @@ class Transcriber(nn.Module):
 
     def convolved(self) -> "Transcriber":
         """The same transcriber, its codes found by a convolution where that can be."""
-        return Transcriber(convolved(self.body), self.classifier, self.shape, self.names).eval()
+        body = convolved(self.body)
+        assert isinstance(body, Features)
+        return Transcriber(body, self.classifier, self.shape, self.names).eval()
 
     def compile(self) -> None:
         """Let the compiled engine give the scores from here on: seconds now, 0.2 s for each new length, and less for

@@ -16,31 +16,47 @@ pytestmark = pytest.mark.skipif(not HOME.is_dir(), reason="the studies are in th
 LEVELS = (20, 15, 10, 5, 0)
 
 
-def published(normalise: str) -> list[Result]:
-    """The runs of the table file that were normalised so."""
+def published() -> list[Result]:
+    """The runs of the table file."""
     lines = (HOME / "results.jsonl").read_text().splitlines()
     assert lines == sorted(set(lines))
-    return [r for r in map(Result.of, map(json.loads, lines)) if r.config.get("normalise", "utterance") == normalise]
+    return [Result.of(json.loads(line)) for line in lines]
+
+
+def setting(run: Result) -> str:
+    """Which of the page's tables a run is in."""
+    if run.config.get("normalise", "utterance") == "utterance":
+        return "utterance"
+    if run.config.get("quantise"):
+        return "compact"
+    one = run.config["synthetic"] == 1 and not run.config["augment"] and run.config["warps"] == 3
+    return "one setting" if one and run.config["classifier"] == "ridge" else "others"
+
+
+def of(name: str) -> dict[str, list[Result]]:
+    """The runs of a setting by method."""
+    found: dict[str, list[Result]] = {}
+    for result in published():
+        if setting(result) == name:
+            found.setdefault(result.method, []).append(result)
+    return found
 
 
 @pytest.fixture(scope="module")
 def results() -> dict[str, list[Result]]:
-    """The runs of each method without each band's mean."""
-    found: dict[str, list[Result]] = {}
-    for result in published("utterance"):
-        found.setdefault(result.method, []).append(result)
-    return found
+    """The runs of each method with each band's mean taken, and learned in noise."""
+    return of("utterance")
 
 
 def mean(runs: list[Result], figure: Callable[[Result], float]) -> float:
     return statistics.mean(figure(run) for run in runs)
 
 
-def rows(start: str) -> list[list[str]]:
+def rows(start: str, page: Path = HOME / "README.md") -> list[list[str]]:
     """The cells of the table whose header begins so, without its header."""
-    text = (HOME / "README.md").read_text()
+    text = page.read_text()
     table = text[text.index(start) :].split("\n\n")[0].splitlines()[2:]
-    return [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in table]
+    return [[cell.strip(" *`") for cell in line.strip().strip("|").split("|")] for line in table]
 
 
 def test_the_runs_are_of_todays_configuration_and_of_six_speakers(results):
@@ -91,22 +107,53 @@ def test_dictionaries_are_those_of_the_runs(results):
         assert float(dead.rstrip("%")) == pytest.approx(100 * share, abs=0.051)
 
 
-def test_runs_with_level_are_told_as_they_are():
+@pytest.mark.parametrize("page", [HOME / "README.md", HOME.parents[1] / "README.md"])
+def test_the_headline_is_that_of_the_runs(page):
+    runs = of("one setting")
+    told = rows("| codes, one setting", page)
+    assert {name for name, *_ in told} == set(runs)
+    for name, seeds, clean, white, babble, reverberation, one, five, ten, bits in told:
+        own = runs[name]
+        assert sorted(run.seed for run in own) == [int(seed) for seed in seeds.split(", ")]
+        noises = [mean(own, lambda run, n=n: run.extra["in_noise"][n]) for n in ("white 10 dB", "babble 10 dB")]
+        few = [mean(own, lambda run, n=n: run.extra[f"accuracy_after_{n}"]) for n in (1, 5, 10)]
+        room = mean(own, lambda run: run.extra["in_noise"]["reverberation"])
+        expected = [mean(own, lambda run: run.value), *noises, room, *few]
+        cells = [float(cell) for cell in (clean, white, babble, reverberation, one, five, ten)]
+        assert cells == pytest.approx(expected, abs=0.051), name
+        assert int(bits.replace(",", "")) == pytest.approx(mean(own, lambda run: run.extra["bits_a_second"]), abs=50)
+
+
+def test_noises_of_the_one_setting_are_those_of_the_runs():
+    runs = of("one setting")
+    for name, *cells in rows("| one setting, noise"):
+        names = [f"{kind} {level} dB" for kind in ("white", "babble") for level in LEVELS]
+        own = [run for run in runs[name] if set(names) <= set(run.extra["in_noise"])]
+        expected = [mean(own, lambda run, noise=noise: run.extra["in_noise"][noise]) for noise in names]
+        assert [float(cell) for cell in cells] == pytest.approx(expected, abs=0.051), name
+
+
+@pytest.mark.parametrize("page", [HOME / "README.md", HOME.parents[1] / "README.md"])
+def test_compact_codes_are_those_of_the_runs(page):
+    runs = {(run.method, run.config["quantise"]): run for own in of("compact").values() for run in own}
+    told = rows("| rounded codes", page)
+    assert len(told) == len(runs)
+    for name, levels, bits, clean, few in told:
+        run = runs[name.split(",")[0], int(levels)]
+        assert int(bits.replace(",", "")) == pytest.approx(run.extra["bits_a_second"], abs=5)
+        expected = [run.value, run.extra["accuracy_after_5"]]
+        assert [float(clean), float(few)] == pytest.approx(expected, abs=0.051)
+
+
+def test_other_runs_with_level_are_told_as_they_are():
     told = {name: cells for name, *cells in rows("| with `level`")}
-    runs = published("level")
+    runs = [run for own in of("others").values() for run in own]
     assert len(told) == len(runs)
     for run in runs:
-        bands, flags = " --bands 40" * (run.config["bands"] == 40), " --no-augment" * (not run.config["augment"])
+        ctc = " --classifier ctc" * (run.config["classifier"] == "ctc")
         synthetic = f" --synthetic {run.config['synthetic']}" * (run.config["synthetic"] > 0)
-        clean, interval, white, babble, *rest = told[f"`{run.method}{bands}{synthetic}{flags}`"]
+        clean, interval, white, babble = told[f"{run.method}{ctc}{synthetic}"]
         assert float(clean) == pytest.approx(run.value, abs=0.051)
         assert [float(x) for x in re.findall(r"[\d.]+", interval)] == pytest.approx(run.extra["interval"], abs=0.051)
         assert float(white) == pytest.approx(run.extra["in_noise"]["white 10 dB"], abs=0.051)
         assert float(babble) == pytest.approx(run.extra["in_noise"]["babble 10 dB"], abs=0.051)
-        if run.method == "temporal":
-            assert rest == ["–"] * 6 and "bits_a_second" not in run.extra
-            continue
-        few = [run.extra[f"accuracy_after_{n}"] for n in (1, 5, 10, 25, 100)]
-        *cells, bits = rest
-        assert [float(cell) for cell in cells] == pytest.approx(few, abs=0.051)
-        assert int(bits.replace(",", "")) == pytest.approx(run.extra["bits_a_second"], abs=50)
