@@ -25,6 +25,8 @@ class Axis:
     stride: int
     padding: int
     dilation: int
+    lanes: int = 1
+    """images whose pixels lie side by side, so that one's next is so many floats away"""
 
     @cached_property
     def output(self) -> int:
@@ -142,14 +144,14 @@ class Walk:
 def forward(rows: Axis, columns: Axis, channels: int, pitch: int, channel: int, plane: int) -> Walk:
     """The walk of a convolution over `channels` input channels, `channel` apart, their phases `plane` apart."""
     phase = rows.phase[:, None] * len(columns.phases) + columns.phase
-    inner = phase * plane + rows.shift[:, None] * pitch + columns.shift
+    inner = phase * plane + rows.shift[:, None] * pitch + columns.shift * columns.lanes
     planes, lines = len(rows.phases) * len(columns.phases), rows.kernel * len(columns.phases)
     return _walk(rows, columns, (rows.output, columns.output), pitch, channels, channel, inner, planes, lines)
 
 
 def backward(rows: Axis, columns: Axis, channels: int, pitch: int, channel: int) -> Walk:
     """The walk of the gradient to the input's phases over `channels` output channels, `channel` apart."""
-    inner = -rows.shift[:, None] * pitch - columns.shift
+    inner = -rows.shift[:, None] * pitch - columns.shift * columns.lanes
     lines = len(np.unique(rows.shift))
     return _walk(rows, columns, (rows.split, columns.split), pitch, channels, channel, inner, 1, lines)
 
@@ -166,9 +168,9 @@ def _walk(
     lines: int,
 ) -> Walk:
     offset = (np.arange(channels)[:, None, None] * channel + inner).ravel().astype(np.int32)
-    reach = np.ptp(rows.shift) * pitch + np.ptp(columns.shift)
+    reach = np.ptp(rows.shift) * pitch + np.ptp(columns.shift) * columns.lanes
     height, width = size
-    return Walk(height, width, pitch, offset, channels * channel, int(reach), planes, lines)
+    return Walk(height, width * columns.lanes, pitch, offset, channels * channel, int(reach), planes, lines)
 
 
 def phases_walk(rows: Axis, columns: Axis, channels: int, layout: Layout) -> Walk:

@@ -11,7 +11,8 @@ import numpy as np
 from gossamer.kernels.geometry import Geometry
 from gossamer.kernels.linear_layer import ROWS
 from gossamer.kernels.packing import Topology
-from gossamer.kernels.training_batches import Batch, ImageBatch, RowBatch
+from gossamer.kernels.training_batches import Batch
+from gossamer.kernels.training_images import kind
 
 KEPT = 4  # sizes of inputs whose scratch memory a layer keeps
 
@@ -37,7 +38,7 @@ class Structure(Topology):
                 if idle:
                     self.idle[key] = idle
                 return batch
-        return (ImageBatch if x.ndim == 4 else RowBatch)(self, x, y, threads)
+        return kind(x, y)(self, x, y, threads)
 
     def give(self, batch: Batch) -> None:
         """Take programs and scratch memory back."""

@@ -5,19 +5,16 @@ memory of its own. Gradients to the values are summed in SLOTS slots, each of im
 the same for every number of threads.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 
 from gossamer.kernels import training_loops
-from gossamer.kernels.copies import CopyTable, merging, plain, splitting
-from gossamer.kernels.geometry import Axis, Geometry, Walk, backward, phases_walk
+from gossamer.kernels.geometry import Geometry, Walk, backward, phases_walk
 from gossamer.kernels.layout import Layout, aligned
-from gossamer.kernels.linear_layer import ROWS
 from gossamer.kernels.packing import Topology, Weights
-from gossamer.kernels.product_loops import Transposition
-from gossamer.kernels.products import transposing
 from gossamer.kernels.simd import LANES
 from gossamer.kernels.strips import Strips, blocked, bound_sections
 from gossamer.kernels.tasks import Program, Task, in_turn
@@ -29,20 +26,22 @@ RUN = 1024  # values that a thread takes at a time
 
 
 class Scratch:
-    """A worker's memory for one image on its way: its phases, its output, and the gradients to both."""
+    """A worker's memory for one image on its way, or `lanes` of them: phases, output, and the gradients to both."""
 
-    def __init__(self, geometry: Geometry, size: Sequence[int]):
-        rows, columns = self.rows, self.columns = geometry.axes(size)
-        self.geometry, self.phases = geometry, len(rows.phases) * len(columns.phases)
-        pitch = max(columns.split, columns.output) + columns.halo
+    def __init__(self, geometry: Geometry, size: Sequence[int], lanes: int):
+        rows, columns = geometry.axes(size)
+        columns = replace(columns, lanes=lanes)
+        self.rows, self.columns, self.geometry = rows, columns, geometry
+        phases, pitch = len(rows.phases) * len(columns.phases), max(columns.split, columns.output) + columns.halo
         if rows.size == 1:
             pitch = -(-pitch // LANES) * LANES
         self.inner_layout = Layout(
-            (1, geometry.channels * self.phases, rows.split, columns.split), (rows.halo, pitch - columns.split)
+            (1, geometry.channels * phases, rows.split, columns.split * lanes),
+            (rows.halo, (pitch - columns.split) * lanes),
         )
         self.outer_layout = Layout(
-            (1, geometry.shape[0], rows.output, columns.output),
-            (rows.halo + max(0, rows.split - rows.output), pitch - columns.output),
+            (1, geometry.shape[0], rows.output, columns.output * lanes),
+            (rows.halo + max(0, rows.split - rows.output), (pitch - columns.output) * lanes),
         )
         self.x, self.y = (layout.view(aligned(layout.size)) for layout in (self.inner_layout, self.outer_layout))
 
@@ -97,13 +96,16 @@ class Batch:
     Where there are fewer images than threads, the threads work together on one image after the other.
     """
 
+    lanes = 1
+    """how many images go side by side, and count as one"""
+
     def __init__(self, topology: Topology, x: np.ndarray, y: np.ndarray, threads: int):
         self.topology, self.key, self.threads = topology, (x.shape, threads), threads
         self.x, self.y = _like(x), _like(y)
         self.images, size = self.split(x)
         self.is_shared = self.images < threads
         workers = 1 if self.is_shared else threads
-        self.scratches = [Scratch(topology.geometry, size) for _ in range(workers)]
+        self.scratches = [Scratch(topology.geometry, size, self.lanes) for _ in range(workers)]
         self.per_slot = -(-self.images // SLOTS)
         self.slots = -(-self.images // self.per_slot)
         self.places: dict[str, list[tuple[np.ndarray, int]]] = {}
@@ -235,62 +237,3 @@ class Batch:
 def _like(array: np.ndarray) -> np.ndarray:
     """What has an array's shape and strides, but neither its memory nor any of that size; it is never read."""
     return np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), array.shape, array.strides)
-
-
-class ImageBatch(Batch):
-    """A batch of images (N, C, H, W), contiguous."""
-
-    def split(self, x: np.ndarray) -> tuple[int, tuple[int, int]]:
-        """The images, and their size."""
-        return len(x), (x.shape[2], x.shape[3])
-
-    def enter(self, scratch: Scratch, name: str) -> tuple[Task, int]:
-        """Images, apart into their phases where that is x."""
-        if name == "x":
-            return self._copies(splitting, name, scratch.rows, scratch.columns, self.x, scratch.x)
-        return self._copies(splitting, name, *plain(self.y), self.y, scratch.y)
-
-    def leave(self, scratch: Scratch, name: str) -> tuple[Task, int]:
-        """Images, put together of their phases where that is x's gradient."""
-        if name == "y":
-            return self._copies(merging, name, *plain(self.y), self.y, scratch.y)
-        return self._copies(merging, name, scratch.rows, scratch.columns, self.x, scratch.gradient)
-
-    def _copies(
-        self, make: Callable[..., Task], name: str, rows: Axis, columns: Axis, images: np.ndarray, here: np.ndarray
-    ) -> tuple[Task, int]:
-        task = make(rows, columns, images, here)
-        self.place(name, task.table, CopyTable.IMAGE)
-        return task._replace(items=images.shape[1]), images.shape[1]
-
-
-class RowBatch(Batch):
-    """Rows of a matrix (N, C), contiguous, as the pixels of images one pixel high."""
-
-    def split(self, x: np.ndarray) -> tuple[int, tuple[int, int]]:
-        """Images of up to ROWS pixels, and that size."""
-        rows = min(ROWS, len(x))
-        return len(x) // rows, (1, rows)
-
-    def enter(self, scratch: Scratch, name: str) -> tuple[Task, int]:
-        """Rows, turned to columns of an image."""
-        here = {"x": scratch.x, "y": scratch.y}[name]
-        return self._turned(name, Transposition.SOURCE, self._matrices(name), self._image(here))
-
-    def leave(self, scratch: Scratch, name: str) -> tuple[Task, int]:
-        """Columns of an image, turned to rows."""
-        here = {"y": scratch.y, "to_x": scratch.gradient}[name]
-        return self._turned(name, Transposition.TARGET, self._image(here), self._matrices(name))
-
-    def _matrices(self, name: str) -> np.ndarray:
-        array = self.y if name == "y" else self.x
-        return array.reshape(self.images, -1, array.shape[1])
-
-    def _image(self, here: np.ndarray) -> np.ndarray:
-        return np.broadcast_to(here[:, :, 0], (self.images, *here[0, :, 0].shape))
-
-    def _turned(self, name: str, column: int, source: np.ndarray, target: np.ndarray) -> tuple[Task, int]:
-        task = transposing(source, target)
-        self.place(name, task.table, column)
-        items = task.items // self.images
-        return task._replace(items=items), items
