@@ -30,7 +30,7 @@ from gossamer import engine, kernels
 from gossamer.kernels import tasks
 from gossamer.kernels.compiled import c_function
 from gossamer.kernels.team import acquire, release
-from gossamer.nn import SparseConv2d
+from gossamer.nn import convert
 
 TURNS = 20_000
 
@@ -117,11 +117,8 @@ def training(threads: list[int], repeats: int) -> None:
 
 def sparse(model: nn.Module, sparsity: float) -> None:
     """Store all convolutions but the first sparsely, with random masks of uniform sparsity."""
-    for module in list(model.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, nn.Conv2d) and child.in_channels > 3:
-                mask = torch.rand_like(child.weight) >= sparsity
-                setattr(module, name, SparseConv2d.from_dense(child, mask))
+    convolutions = {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d) and m.in_channels > 3}
+    convert(model, {f"{name}.weight": torch.rand_like(m.weight) >= sparsity for name, m in convolutions.items()})
 
 
 @c_function(void(int64, int64))

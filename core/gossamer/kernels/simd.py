@@ -109,12 +109,20 @@ class Vectors:
         name = f"llvm.masked.gather.v{LANES}f32.v{LANES}p0"
         return self.call(name, VECTOR, places, ir.Constant(INT32, 4), mask, ir.Constant(VECTOR, None))
 
-    def tree(self, make: Callable[[int], ir.Value], begin: int, count: int) -> ir.Value:
-        """A vector whose lane i is the sum of lanes of make(begin + i % count), for `count`, a power of two."""
+    def sums(self, make: Callable[[int], ir.Value], count: int) -> ir.Value:
+        """A vector whose lane i is the sum of all lanes of make(i % count), for `count`, a power of two."""
+        value, step = self._tree(make, 0, count), count
+        while step < LANES:
+            value = self.builder.fadd(value, self.shuffle(value, value, [lane ^ step for lane in range(LANES)]))
+            step *= 2
+        return value
+
+    def _tree(self, make: Callable[[int], ir.Value], begin: int, count: int) -> ir.Value:
+        """A vector whose lane i is the sum of the lanes j of make(begin + i % count) that equal i above `count`."""
         if count == 1:
             return make(begin)
         half = count // 2
-        a, b = self.tree(make, begin, half), self.tree(make, begin + half, half)
+        a, b = self._tree(make, begin, half), self._tree(make, begin + half, half)
         low = [(lane & ~half) + (LANES if lane & half else 0) for lane in range(LANES)]
         high = [(lane | half) + (LANES if lane & half else 0) for lane in range(LANES)]
         return self.builder.fadd(self.shuffle(a, b, low), self.shuffle(a, b, high))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from enum import IntEnum, auto
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -72,8 +73,7 @@ def inner(_: Any, vectors: Any, x: Any, offsets: Any, gradient: Any, start: Any,
             b.position_at_end(case)
             held = [v.load(v.at(gradient, i, BYTES)) for i in range(count)]
 
-            def body(index: ir.Value, _: list[ir.Value], held: list[ir.Value] = held) -> list[ir.Value]:
-                first = b.add(start, b.mul(index, const(LANES)))
+            def together(first: ir.Value, many: int, held: list[ir.Value] = held) -> list[ir.Value]:
                 final = b.sub(stop, const(1))
 
                 def one(lane: int) -> ir.Value:
@@ -85,13 +85,26 @@ def inner(_: Any, vectors: Any, x: Any, offsets: Any, gradient: Any, start: Any,
                         total = v.fma(held[i], v.load(v.at(pixel, i, BYTES)), total)
                     return total
 
-                sums = v.tree(one, 0, LANES)
-                mask, place = v.first(b.sub(stop, first)), v.at(result, first, 4)
-                v.store(b.fadd(sums, v.masked(place, mask)), place, mask)
+                left = b.sub(stop, first)
+                mask = v.first(b.select(b.icmp_signed("<", left, const(many)), left, const(many)))
+                place = v.at(result, first, 4)
+                v.store(b.fadd(v.sums(one, many), v.masked(place, mask)), place, mask)
                 return []
 
-            many = b.sdiv(b.add(b.sub(stop, start), const(LANES - 1)), const(LANES))
-            v.loop(const(0), many, [], body)
+            full = b.sdiv(b.sub(stop, start), const(LANES))
+
+            def whole(index: ir.Value, _: list[ir.Value], together: Any = together) -> list[ir.Value]:
+                return together(b.add(start, b.mul(index, const(LANES))), LANES)
+
+            v.loop(const(0), full, [], whole)
+            rest = b.add(start, b.mul(full, const(LANES)))
+            left = b.sub(stop, rest)
+            many = LANES
+            while many >= 4:  # the rest by the least power of two that holds it
+                least = many // 2 if many > 4 else 0
+                some = b.and_(b.icmp_signed("<=", left, const(many)), b.icmp_signed(">", left, const(least)))
+                v.either(some, partial(together, rest, many), list)
+                many //= 2
             b.branch(after)
         b.position_at_end(after)
         return context.get_dummy_value()

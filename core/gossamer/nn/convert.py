@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from gossamer.errors import InputError, of_type
 from gossamer.nn.conv import SparseConv1d, SparseConv2d
 from gossamer.nn.linear import SparseLinear
+from gossamer.nn.norm import BatchNorm2d
 from gossamer.nn.storage import SparseWeight
 
 STORED: dict[type[nn.Module], Any] = {nn.Linear: SparseLinear, nn.Conv1d: SparseConv1d, nn.Conv2d: SparseConv2d}
@@ -18,7 +19,8 @@ def convert(model: nn.Module, masks: Mapping[str, Tensor] | None = None) -> nn.M
 
     `masks` is a masking, or parameter names and boolean tensors. Without masks it goes the way back: every layer of
     sparse storage becomes an ordinary one with zeros. Parameters are new ones, so make the optimizer afterwards, and
-    sparsify the converted model for a method that moves its topology.
+    sparsify the converted model for a method that moves its topology. Batch norms, which would then take much of the
+    time, become `gossamer.nn.BatchNorm2d`, and keep their parameters.
 
     Raises `InputError`, before anything is changed, for a masked weight that is not that of a Linear, Conv1d or Conv2d,
     for one that is tied to another, and for a model that is itself the layer.
@@ -27,12 +29,16 @@ def convert(model: nn.Module, masks: Mapping[str, Tensor] | None = None) -> nn.M
     of_type((Mapping, type(None)), "a masking, or a mapping of parameter names to masks", masks=masks)
     if masks is None:
         layers = {name: module.to_dense() for name, module in model.named_modules() if isinstance(module, SparseWeight)}  # pyright: ignore[reportCallIssue]
+        norms = {name: module.to_plain() for name, module in model.named_modules() if type(module) is BatchNorm2d}
     else:
         layers = {name.rpartition(".")[0]: _stored(model, name, mask) for name, mask in masks.items()}
+        norms = {
+            name: BatchNorm2d.of(module) for name, module in model.named_modules() if type(module) is nn.BatchNorm2d
+        }
     for name, layer in layers.items():
         if not name:
             raise InputError(f"the model is itself the layer to convert; use {type(layer).__name__} directly.")
-    for name, layer in layers.items():
+    for name, layer in (layers | norms).items():
         model.set_submodule(name, layer)
     return model
 

@@ -1,0 +1,85 @@
+"""Batch norm whose training runs in the kernels, as that of the sparse convolutions around it does."""
+
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from gossamer.nn.operators import in_kernels
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """PyTorch's batch norm, and its state, in training some times as fast on the CPU.
+
+    Each channel is read from memory once in a pass; PyTorch's reads all of them for the statistics, then all of them
+    again. Contiguous float32 on the CPU, affine and with running statistics; anything else is left to PyTorch.
+    """
+
+    @classmethod
+    def of(cls, norm: nn.BatchNorm2d) -> Self:
+        """A norm with the same parameters and statistics, the very tensors."""
+        return _as(cls, norm)
+
+    def to_plain(self) -> nn.BatchNorm2d:
+        """PyTorch's own, likewise."""
+        return _as(nn.BatchNorm2d, self)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C, H, W)."""
+        if not self.training or torch.compiler.is_compiling() or not self._fits(input):
+            return super().forward(input)
+        momentum, count = self.momentum, self.num_batches_tracked
+        if count is not None:
+            count.add_(1)
+        if momentum is None:
+            momentum = 1 / float(count)  # pyright: ignore[reportArgumentType]
+        y, mean, variance = _BatchNorm.apply(input, self.weight, self.bias, self.eps)  # pyright: ignore[reportGeneralTypeIssues]
+        values = input.numel() // input.shape[1]
+        with torch.no_grad():
+            self.running_mean.lerp_(mean, momentum)  # pyright: ignore[reportOptionalMemberAccess]
+            self.running_var.lerp_(variance * (values / (values - 1)), momentum)  # pyright: ignore[reportOptionalMemberAccess]
+        return y
+
+    def _fits(self, x: Tensor) -> bool:
+        own = (self.weight, self.bias, self.running_mean, self.running_var, self.num_batches_tracked)
+        whole = x.dim() == 4 and x.shape[1] == self.num_features and x.is_contiguous()
+        return whole and x.numel() > x.shape[1] and None not in own and in_kernels(x, *own[:4])
+
+
+def _as(kind: type[Any], norm: nn.BatchNorm2d) -> Any:
+    made = kind.__new__(kind)
+    made.__dict__ = norm.__dict__.copy()
+    return made
+
+
+class _BatchNorm(torch.autograd.Function):
+    """Images, weight, bias and ε to the normalized images, and the mean and biased variance of each channel."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        from gossamer.kernels import batch_norm
+
+        y, mean, variance = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
+        given, made = (x, weight, bias), (y, mean, variance)
+        arrays = [t.detach().numpy() for t in (*given, *made)]
+        batch_norm.forward(*arrays[:3], epsilon, *arrays[3:], torch.get_num_threads())
+        ctx.save_for_backward(x, weight, mean, variance)
+        ctx.epsilon = epsilon
+        ctx.mark_non_differentiable(mean, variance)
+        return y, mean, variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        from gossamer.kernels import batch_norm
+
+        x, weight, mean, variance = ctx.saved_tensors
+        made = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
+        x, weight, mean, variance = (t.detach().numpy() for t in (x, weight, mean, variance))
+        to_x, to_weight, to_bias = (t.numpy() for t in made)
+        gradient = gradient.contiguous().numpy()
+        batch_norm.backward(
+            x, weight, ctx.epsilon, mean, variance, gradient, to_x, to_weight, to_bias, torch.get_num_threads()
+        )
+        return *made, None
