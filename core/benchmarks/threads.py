@@ -1,11 +1,9 @@
 """What more threads give: kernels, whole networks and training steps on 1 … N threads, in one process.
 
-    python core/benchmarks/threads.py [--threads 2] [--only steps|networks|training] [--batch 1 16]
+    python core/benchmarks/threads.py [--threads 2] [--only steps|networks] [--batch 1 16]
 
 `steps` measures programs of a hundred equal steps: what a step costs beside its share of the work. `networks` are
-ResNet-50 over both patterns at 90%, `training` is a whole step (forward, backward, SGD) of a ResNet-18 for images of
-32×32, batch 32, whose convolutions but the first are `SparseConv2d` of uniform sparsity, beside the dense one in both
-memory formats.
+ResNet-50 over both patterns at 90%. `training_step.py` measures training.
 Between calls the process sleeps, since threads of other runtimes, and torch's own, spin for a while after their work.
 The first line says how far apart two processors are: on a virtual machine that may change from minute to minute, and
 with it what a second thread gives where threads read what others wrote.
@@ -24,13 +22,11 @@ import torch
 from layers import REST, machine
 from networks import PATTERNS, network
 from numba.core.types import int64, void
-from torch import nn
 
 from gossamer import engine, kernels
 from gossamer.kernels import tasks
 from gossamer.kernels.compiled import c_function
 from gossamer.kernels.team import acquire, release
-from gossamer.nn import convert
 
 TURNS = 20_000
 
@@ -90,37 +86,6 @@ def table(name: str, call: Callable[[], object], threads: list[int], repeats: in
     print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
 
 
-def training(threads: list[int], repeats: int) -> None:
-    """Print the milliseconds of a training step."""
-    import torchvision
-
-    x, labels = torch.randn(32, 3, 32, 32), torch.randint(10, (32,))
-    for name, sparsity in (("dense", None), ("dense, channels last", None), ("90%", 0.9), ("95%", 0.95), ("99%", 0.99)):
-        torch.manual_seed(0)
-        model: nn.Module = torchvision.models.resnet18(num_classes=10)
-        model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-        model.register_module("maxpool", nn.Identity())
-        if sparsity is not None:
-            sparse(model, sparsity)
-        images = x.contiguous(memory_format=torch.channels_last) if "last" in name else x
-        if "last" in name:
-            model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-
-        def step(model=model, optimizer=optimizer, images=images) -> None:
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(model(images), labels).backward()
-            optimizer.step()
-
-        table(f"ResNet-18 training step, {name}", step, threads, repeats)
-
-
-def sparse(model: nn.Module, sparsity: float) -> None:
-    """Store all convolutions but the first sparsely, with random masks of uniform sparsity."""
-    convolutions = {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d) and m.in_channels > 3}
-    convert(model, {f"{name}.weight": torch.rand_like(m.weight) >= sparsity for name, m in convolutions.items()})
-
-
 @c_function(void(int64, int64))
 def answer(counter: int, turn: int) -> None:
     """Set the counter to the next number whenever it is even (turn 0) or odd (turn 1)."""
@@ -148,7 +113,7 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="the most threads")
-    parser.add_argument("--only", choices=("steps", "networks", "training"))
+    parser.add_argument("--only", choices=("steps", "networks"))
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--repeats", type=int, default=8, help="turns of three timed calls each")
     parser.add_argument("--spins", type=int, help="another value of team.SPINS")
@@ -162,13 +127,10 @@ def main() -> None:
     print(machine(), round_trip(), sep="; ")
     if options.only in (None, "steps"):
         steps(threads, options.repeats)
-    if options.only is None or options.only != "steps":
-        print("\n| | " + " | ".join(f"{n} threads, ms" for n in threads) + " |\n|---|" + "---|" * len(threads))
     if options.only in (None, "networks"):
+        print("\n| | " + " | ".join(f"{n} threads, ms" for n in threads) + " |\n|---|" + "---|" * len(threads))
         with torch.no_grad():
             networks(threads, options.batch, options.repeats)
-    if options.only in (None, "training"):
-        training(threads, options.repeats)
 
 
 if __name__ == "__main__":

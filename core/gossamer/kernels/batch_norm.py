@@ -1,6 +1,7 @@
 """Batch norm in training: a band of channels at a time, which stays in the second-level cache from pass to pass."""
 
 from enum import IntEnum, auto
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -35,7 +36,7 @@ class NormTable(IntEnum):
 
 
 @summing
-def _moments(x: np.ndarray, near: float) -> tuple[float, float]:
+def _moments(x: np.ndarray, near: float) -> Any:
     """Σ (x - near) and Σ (x - near)²."""
     total = square = F(0.0)
     for k in range(x.size):
@@ -45,7 +46,7 @@ def _moments(x: np.ndarray, near: float) -> tuple[float, float]:
 
 
 @summing
-def _products(g: np.ndarray, x: np.ndarray, mean: float) -> tuple[float, float]:
+def _products(g: np.ndarray, x: np.ndarray, mean: float) -> Any:
     """Σ g and Σ g · (x - mean)."""
     total = product = F(0.0)
     for k in range(x.size):
@@ -74,7 +75,7 @@ def _at(table: int, array: int, image: int, channel: int) -> np.ndarray:
 
 
 @njit
-def _factor(table: int, channel: int) -> float:
+def _factor(table: int, channel: int) -> Any:
     """1 / √(variance + ε)."""
     variance = float32_at(peek(table, NormTable.VARIANCE), channel)
     return F(1.0) / np.sqrt(variance + peek_float(table, NormTable.EPSILON))

@@ -48,7 +48,7 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 
 def _as(kind: type[Any], norm: nn.BatchNorm2d) -> Any:
-    made = kind.__new__(kind)
+    made: Any = object.__new__(kind)
     made.__dict__ = norm.__dict__.copy()
     return made
 
@@ -61,9 +61,8 @@ class _BatchNorm(torch.autograd.Function):
         from gossamer.kernels import batch_norm
 
         y, mean, variance = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
-        given, made = (x, weight, bias), (y, mean, variance)
-        arrays = [t.detach().numpy() for t in (*given, *made)]
-        batch_norm.forward(*arrays[:3], epsilon, *arrays[3:], torch.get_num_threads())
+        given, made = ([t.detach().numpy() for t in some] for some in ((x, weight, bias), (y, mean, variance)))
+        batch_norm.forward(*given, epsilon, *made, threads=torch.get_num_threads())  # pyright: ignore[reportCallIssue]
         ctx.save_for_backward(x, weight, mean, variance)
         ctx.epsilon = epsilon
         ctx.mark_non_differentiable(mean, variance)
@@ -76,10 +75,7 @@ class _BatchNorm(torch.autograd.Function):
 
         x, weight, mean, variance = ctx.saved_tensors
         made = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
-        x, weight, mean, variance = (t.detach().numpy() for t in (x, weight, mean, variance))
-        to_x, to_weight, to_bias = (t.numpy() for t in made)
-        gradient = gradient.contiguous().numpy()
-        batch_norm.backward(
-            x, weight, ctx.epsilon, mean, variance, gradient, to_x, to_weight, to_bias, torch.get_num_threads()
-        )
+        given = [t.detach().numpy() for t in (mean, variance, gradient.contiguous(), *made)]
+        x, weight = x.detach().numpy(), weight.detach().numpy()
+        batch_norm.backward(x, weight, ctx.epsilon, *given, threads=torch.get_num_threads())  # pyright: ignore[reportCallIssue]
         return *made, None

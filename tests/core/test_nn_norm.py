@@ -1,0 +1,105 @@
+"""Batch norm by the kernels against PyTorch's own."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+import gossamer as gs
+from gossamer import kernels
+
+pytestmark = pytest.mark.skipif(not kernels.available(), reason="Numba is not installed")
+
+
+def norms(channels, **options):
+    torch.manual_seed(0)
+    plain = nn.BatchNorm2d(channels, **options)
+    if plain.affine:
+        nn.init.uniform_(plain.weight, 0.5, 1.5)
+        nn.init.normal_(plain.bias)
+    return plain, gs.nn.BatchNorm2d.of(copy.deepcopy(plain))
+
+
+@pytest.mark.parametrize("shape", [(32, 3, 40, 30), (4, 70, 4, 4), (2, 5, 1, 1), (3, 1, 7, 7), (1, 300, 3, 5)])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("options", [{}, {"momentum": None}, {"eps": 0.1, "momentum": 0.5}], ids=str)
+def test_agrees_with_pytorchs(shape, threads, options):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        both, x = norms(shape[1], **options), torch.empty(0)
+        for _ in range(2):
+            x, gradient = 3 * torch.randn(shape) + torch.randn(shape[1])[:, None, None] * 100, torch.randn(shape)
+            inputs = [x.clone().requires_grad_() for _ in both]
+            outputs = [norm(one) for norm, one in zip(both, inputs, strict=True)]
+            for y in outputs:
+                y.backward(gradient)
+            torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-3, atol=1e-3)
+            torch.testing.assert_close(inputs[1].grad, inputs[0].grad, rtol=1e-3, atol=1e-3)
+        for name, value in both[0].state_dict().items():
+            torch.testing.assert_close(both[1].state_dict()[name], value, rtol=1e-4, atol=1e-4)
+        for name, value in both[0].named_parameters():
+            torch.testing.assert_close(both[1].get_parameter(name).grad, value.grad, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(both[1].eval()(x), both[0].eval()(x), rtol=1e-3, atol=1e-3)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_little_is_lost_where_the_mean_is_far_from_zero():
+    norm = norms(2)[1]
+    x = torch.randn(64, 2, 8, 8) + 10_000
+    norm(x)
+    torch.testing.assert_close(norm.running_var, 0.9 + 0.1 * x.transpose(0, 1).flatten(1).double().var(1).float())
+
+
+def test_results_are_the_same_for_every_number_of_threads():
+    x, gradient, found = torch.randn(8, 37, 6, 6), torch.randn(8, 37, 6, 6), []
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            norm, one = norms(37)[1], x.clone().requires_grad_()
+            y = norm(one)
+            y.backward(gradient)
+            found.append((y, one.grad, norm.weight.grad, norm.running_var))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))
+
+
+@pytest.mark.parametrize("change", ["double", "channels last", "no statistics", "no parameters", "half"])
+def test_leaves_the_rest_to_pytorch(change):
+    options = {"no statistics": {"track_running_stats": False}, "no parameters": {"affine": False}}
+    plain, own = norms(4, **options.get(change, {}))
+    x = torch.randn(2, 4, 3, 3)
+    if change == "double":
+        plain, own, x = plain.double(), own.double(), x.double()
+    if change == "half":
+        x = x.bfloat16()
+    if change == "channels last":
+        x = x.contiguous(memory_format=torch.channels_last)
+    y = own(x)
+    torch.testing.assert_close(y, plain(x))
+    assert y.is_contiguous(memory_format=torch.channels_last) == (change == "channels last")
+
+
+def test_refuses_what_pytorch_refuses():
+    own = norms(4)[1]
+    with pytest.raises(ValueError, match="4D"):
+        own(torch.randn(4, 4))
+    with pytest.raises(ValueError, match="more than 1 value"):
+        own(torch.randn(1, 4, 1, 1))
+
+
+def test_conversion_takes_norms_along_and_back():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3))
+    weight, keys = model[1].weight, list(model.state_dict())
+    masking = gs.sparsify(model, 0.5)
+    gs.nn.convert(model, masking)
+    assert type(model[1]) is gs.nn.BatchNorm2d and model[1].weight is weight
+    assert type(pickle.loads(pickle.dumps(model[1]))) is gs.nn.BatchNorm2d
+    gs.nn.convert(model)
+    assert type(model[1]) is nn.BatchNorm2d and model[1].weight is weight
+    assert list(model.state_dict()) == keys
