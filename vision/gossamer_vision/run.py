@@ -192,7 +192,8 @@ class Run:
         self.optimizer.param_groups[0]["lr"] = rate
         images, labels = self.batches.at(progress.step, self.fabric.global_rank, self.fabric.world_size)
         self.train_mode()
-        outputs = self.model(self.data.scaled(images).contiguous(memory_format=torch.channels_last))
+        order = torch.contiguous_format if self.stored else torch.channels_last
+        outputs = self.model(self.data.scaled(images).contiguous(memory_format=order))
         loss = cross_entropy(outputs, labels, label_smoothing=self.config.label_smoothing)
         value = float(averaged(loss.detach()))
         if not math.isfinite(value):

@@ -9,12 +9,12 @@ import gossamer as gs
 
 
 def store_sparsely(network: nn.Module, masks: Mapping[str, Tensor]) -> None:
-    """Put, in place, a layer of sparse storage where each masked layer is.
+    """Put, in place, a layer of sparse storage where each masked layer is; images then lie channel by channel.
 
     Raises `InputError` for a masked weight that no layer of sparse storage can hold.
     """
     try:
-        gs.nn.convert(network, masks)
+        gs.nn.convert(network, masks).to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
     except gs.InputError as error:
         raise gs.InputError(f"storage is 'sparse', but {error} Or choose storage 'masks'.") from None
 
