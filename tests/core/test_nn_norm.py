@@ -9,31 +9,36 @@ from torch import nn
 
 import gossamer as gs
 from gossamer import kernels
+from gossamer.nn.norm import BatchNorm2d
 
 pytestmark = pytest.mark.skipif(not kernels.available(), reason="Numba is not installed")
 
 
-def norms(channels, **options):
+def norms(channels, relu=False, **options):
     torch.manual_seed(0)
     plain = nn.BatchNorm2d(channels, **options)
     if plain.affine:
         nn.init.uniform_(plain.weight, 0.5, 1.5)
         nn.init.normal_(plain.bias)
-    return plain, gs.nn.BatchNorm2d.of(copy.deepcopy(plain))
+    return plain, BatchNorm2d.of(copy.deepcopy(plain), relu)
 
 
 @pytest.mark.parametrize("shape", [(32, 3, 40, 30), (4, 70, 4, 4), (2, 5, 1, 1), (3, 1, 7, 7), (1, 300, 3, 5)])
 @pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("options", [{}, {"momentum": None}, {"eps": 0.1, "momentum": 0.5}], ids=str)
-def test_agrees_with_pytorchs(shape, threads, options):
+def test_agrees_with_pytorchs(shape, threads, relu, options):
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        both, x = norms(shape[1], **options), torch.empty(0)
+        both, x = norms(shape[1], relu, **options), torch.empty(0)
         for _ in range(2):
             x, gradient = 3 * torch.randn(shape) + torch.randn(shape[1])[:, None, None] * 100, torch.randn(shape)
             inputs = [x.clone().requires_grad_() for _ in both]
             outputs = [norm(one) for norm, one in zip(both, inputs, strict=True)]
+            if relu:
+                outputs[0] = torch.relu(outputs[0])
+                gradient[outputs[0] < 1e-3] = 0  # rounding may say otherwise of what is nearly zero
             for y in outputs:
                 y.backward(gradient)
             torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-3, atol=1e-3)
@@ -42,7 +47,8 @@ def test_agrees_with_pytorchs(shape, threads, options):
             torch.testing.assert_close(both[1].state_dict()[name], value, rtol=1e-4, atol=1e-4)
         for name, value in both[0].named_parameters():
             torch.testing.assert_close(both[1].get_parameter(name).grad, value.grad, rtol=1e-3, atol=1e-3)
-        torch.testing.assert_close(both[1].eval()(x), both[0].eval()(x), rtol=1e-3, atol=1e-3)
+        expected = both[0].eval()(x)
+        torch.testing.assert_close(both[1].eval()(x), torch.relu(expected) if relu else expected, rtol=1e-3, atol=1e-3)
     finally:
         torch.set_num_threads(before)
 
@@ -94,12 +100,15 @@ def test_refuses_what_pytorch_refuses():
 
 
 def test_conversion_takes_norms_along_and_back():
-    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3))
-    weight, keys = model[1].weight, list(model.state_dict())
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(inplace=True), nn.Conv2d(8, 4, 3))
+    weight, keys, x = model[1].weight, list(model.state_dict()), torch.randn(2, 3, 6, 6)
     masking = gs.sparsify(model, 0.5)
+    expected = copy.deepcopy(model)(x)
     gs.nn.convert(model, masking)
-    assert type(model[1]) is gs.nn.BatchNorm2d and model[1].weight is weight
-    assert type(pickle.loads(pickle.dumps(model[1]))) is gs.nn.BatchNorm2d
+    torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-4)
+    assert type(model[1]) is BatchNorm2d and model[1].weight is weight
+    assert type(pickle.loads(pickle.dumps(model[1]))) is BatchNorm2d
     gs.nn.convert(model)
     assert type(model[1]) is nn.BatchNorm2d and model[1].weight is weight
+    assert type(model[2]) is nn.ReLU and model[2].inplace
     assert list(model.state_dict()) == keys

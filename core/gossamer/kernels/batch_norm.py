@@ -26,6 +26,7 @@ class NormTable(IntEnum):
     PIXELS = auto()  # of a channel, contiguous
     BAND = auto()  # channels of an item
     EPSILON = auto()  # float32
+    RELU = auto()  # 1 where what is negative becomes 0
     WEIGHT = auto()
     BIAS = auto()
     MEAN = auto()
@@ -46,25 +47,31 @@ def _moments(x: np.ndarray, near: float) -> Any:
 
 
 @summing
-def _products(g: np.ndarray, x: np.ndarray, mean: float) -> Any:
-    """Σ g and Σ g · (x - mean)."""
+def _products(g: np.ndarray, x: np.ndarray, mean: float, a: float, b: float) -> Any:
+    """Σ g and Σ g · (x - mean), both over x · a + b > 0."""
     total = product = F(0.0)
     for k in range(x.size):
-        total += g[k]
-        product += g[k] * (x[k] - mean)
+        one = g[k] if x[k] * a + b > F(0.0) else F(0.0)
+        total += one
+        product += one * (x[k] - mean)
     return total, product
 
 
 @fast
-def _affine(x: np.ndarray, out: np.ndarray, a: float, b: float) -> None:
+def _affine(x: np.ndarray, out: np.ndarray, a: float, b: float, low: float) -> None:
     for k in range(x.size):
-        out[k] = x[k] * a + b
+        y = x[k] * a + b
+        out[k] = low if y < low else y
 
 
 @fast
-def _combined(g: np.ndarray, x: np.ndarray, out: np.ndarray, a: float, b: float, c: float) -> None:
+def _combined(
+    g: np.ndarray, x: np.ndarray, out: np.ndarray, a: float, b: float, by_g: float, by_x: float, shift: float
+) -> None:
+    """out = g · by_g + x · by_x + shift, with g only where x · a + b > 0."""
     for k in range(x.size):
-        out[k] = g[k] * a + x[k] * b + c
+        one = g[k] if x[k] * a + b > F(0.0) else F(0.0)
+        out[k] = one * by_g + x[k] * by_x + shift
 
 
 @njit
@@ -75,18 +82,27 @@ def _at(table: int, array: int, image: int, channel: int) -> np.ndarray:
 
 
 @njit
-def _factor(table: int, channel: int) -> Any:
-    """1 / √(variance + ε)."""
+def _factors(table: int, channel: int) -> Any:
+    """1 / √(variance + ε), and a and b of the norm as a · x + b."""
     variance = float32_at(peek(table, NormTable.VARIANCE), channel)
-    return F(1.0) / np.sqrt(variance + peek_float(table, NormTable.EPSILON))
+    mean = float32_at(peek(table, NormTable.MEAN), channel)
+    factor = F(1.0) / np.sqrt(variance + peek_float(table, NormTable.EPSILON))
+    a = factor * float32_at(peek(table, NormTable.WEIGHT), channel)
+    return factor, a, float32_at(peek(table, NormTable.BIAS), channel) - mean * a
+
+
+@njit
+def _passing(table: int, a: float, b: float) -> Any:
+    """Numbers a and b of which a · x + b is positive where the gradient passes: everywhere without a ReLU."""
+    return (a, b) if peek(table, NormTable.RELU) else (F(0.0), F(1.0))
 
 
 @c_function(void(int64, int64, int64, int64))
 def normalize(table: int, worker: int, first: int, end: int) -> None:
-    """out = (x - mean) / √(variance + ε) · weight + bias; an item is a band of channels."""
+    """out = (x - mean) / √(variance + ε) · weight + bias, or its ReLU; an item is a band of channels."""
     images, channels, band = peek(table, NormTable.IMAGES), peek(table, NormTable.CHANNELS), peek(table, NormTable.BAND)
     mean, variance = floats(peek(table, NormTable.MEAN)), floats(peek(table, NormTable.VARIANCE))
-    each = 1.0 / (images * peek(table, NormTable.PIXELS))
+    each, low = 1.0 / (images * peek(table, NormTable.PIXELS)), F(0.0) if peek(table, NormTable.RELU) else F(-np.inf)
     for item in range(first, end):
         start, stop = item * band, min((item + 1) * band, channels)
         mean[start:stop], variance[start:stop] = F(0.0), F(0.0)
@@ -101,9 +117,8 @@ def normalize(table: int, worker: int, first: int, end: int) -> None:
             mean[c] += _at(table, NormTable.X, 0, c)[0]
         for n in range(images):
             for c in range(start, stop):
-                a = _factor(table, c) * float32_at(peek(table, NormTable.WEIGHT), c)
-                b = float32_at(peek(table, NormTable.BIAS), c) - mean[c] * a
-                _affine(_at(table, NormTable.X, n, c), _at(table, NormTable.OUT, n, c), a, b)
+                _, a, b = _factors(table, c)
+                _affine(_at(table, NormTable.X, n, c), _at(table, NormTable.OUT, n, c), a, b, low)
 
 
 @c_function(void(int64, int64, int64, int64))
@@ -118,28 +133,29 @@ def normalize_back(table: int, worker: int, first: int, end: int) -> None:
         for n in range(images):
             for c in range(start, stop):
                 g, x = _at(table, NormTable.GRADIENT, n, c), _at(table, NormTable.X, n, c)
-                total, product = _products(g, x, mean[c])
+                factor, a, b = _factors(table, c)
+                p, q = _passing(table, a, b)
+                total, product = _products(g, x, mean[c], p, q)
                 to_bias[c] += total
-                to_weight[c] += product * _factor(table, c)
+                to_weight[c] += product * factor
         for n in range(images):
             for c in range(start, stop):
                 g, x = _at(table, NormTable.GRADIENT, n, c), _at(table, NormTable.X, n, c)
-                a = _factor(table, c) * float32_at(peek(table, NormTable.WEIGHT), c)
-                b = F(-each * a * _factor(table, c) * to_weight[c])
-                shift = F(-each * a * to_bias[c]) - b * mean[c]
-                _combined(g, x, _at(table, NormTable.OUT, n, c), a, b, shift)
+                factor, a, b = _factors(table, c)
+                by_x = F(-each * a * factor * to_weight[c])
+                shift = F(-each * a * to_bias[c]) - by_x * mean[c]
+                p, q = _passing(table, a, b)
+                _combined(g, x, _at(table, NormTable.OUT, n, c), p, q, a, by_x, shift)
 
 
-def _run(
-    function: CFunction, x: np.ndarray, out: np.ndarray, weight: np.ndarray, epsilon: float, threads: int, **arrays
-) -> None:
-    """Run a pass on contiguous images (N, C, …); `arrays` are further ones by the names of their columns."""
+def _run(function: CFunction, x: np.ndarray, epsilon: float, relu: bool, threads: int, **arrays: np.ndarray) -> None:
+    """Run a pass on contiguous images x (N, C, …); `arrays` are further ones by the names of their columns."""
     table = np.zeros(NormTable.SIZE, np.int64)
     channels, pixels = x.shape[1], int(np.prod(x.shape[2:]))
     band = max(1, min(BAND // max(1, pixels), channels // threads))
     table[NormTable.IMAGES : NormTable.EPSILON] = len(x), channels, pixels, band
-    table.view(np.float32)[2 * NormTable.EPSILON] = epsilon
-    for name, array in (("X", x), ("OUT", out), ("WEIGHT", weight), *arrays.items()):
+    table.view(np.float32)[2 * NormTable.EPSILON], table[NormTable.RELU] = epsilon, relu
+    for name, array in (arrays | {"X": x}).items():
         table[NormTable[name]] = array.ctypes.data
     Program([Task(function, table, -(-channels // band))], threads, beside_torch=True)()
 
@@ -149,19 +165,23 @@ def forward(
     weight: np.ndarray,
     bias: np.ndarray,
     epsilon: float,
+    relu: bool,
     out: np.ndarray,
     mean: np.ndarray,
     variance: np.ndarray,
     threads: int = 1,
 ) -> None:
-    """Set out (N, C, …) to the norm of x, and mean and variance (C,), biased, to those of its channels."""
-    _run(normalize, x, out, weight, epsilon, threads, BIAS=bias, MEAN=mean, VARIANCE=variance)
+    """Set out (N, C, …) to the norm of x, or its ReLU, and mean and variance (C,), biased, to those of its channels."""
+    arrays = {"WEIGHT": weight, "BIAS": bias, "OUT": out, "MEAN": mean, "VARIANCE": variance}
+    _run(normalize, x, epsilon, relu, threads, **arrays)
 
 
 def backward(
     x: np.ndarray,
     weight: np.ndarray,
+    bias: np.ndarray,
     epsilon: float,
+    relu: bool,
     mean: np.ndarray,
     variance: np.ndarray,
     gradient: np.ndarray,
@@ -170,6 +190,7 @@ def backward(
     to_bias: np.ndarray,
     threads: int = 1,
 ) -> None:
-    """Set to_x (N, C, …), to_weight and to_bias (C,) from the gradient (N, C, …) to the norm's output."""
-    arrays = {"MEAN": mean, "VARIANCE": variance, "GRADIENT": gradient, "TO_WEIGHT": to_weight, "TO_BIAS": to_bias}
-    _run(normalize_back, x, to_x, weight, epsilon, threads, **arrays)
+    """Set to_x (N, C, …), to_weight and to_bias (C,) from the gradient (N, C, …) to what `forward` put out."""
+    arrays = {"WEIGHT": weight, "BIAS": bias, "MEAN": mean, "VARIANCE": variance, "GRADIENT": gradient}
+    arrays |= {"OUT": to_x, "TO_WEIGHT": to_weight, "TO_BIAS": to_bias}
+    _run(normalize_back, x, epsilon, relu, threads, **arrays)

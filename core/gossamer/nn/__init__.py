@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from gossamer.nn.convert import convert as convert
     from gossamer.nn.dead import DeadCodes as DeadCodes
     from gossamer.nn.linear import SparseLinear as SparseLinear
-    from gossamer.nn.norm import BatchNorm2d as BatchNorm2d
     from gossamer.nn.objectives import KL as KL
     from gossamer.nn.objectives import L0 as L0
     from gossamer.nn.objectives import L1 as L1
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from gossamer.nn.objectives import Squared as Squared
 
 _HOMES = {
-    "BatchNorm2d": "norm",
     "BatchTopK": "activations",
     "Gated": "activations",
     "JumpReLU": "activations",
