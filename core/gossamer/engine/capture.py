@@ -1,8 +1,7 @@
 """From a PyTorch module to the engine's graph, by way of torch.export with the batch dimension left open."""
 
 import operator
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ import torch.utils._pytree as pytree
 from torch.export.graph_signature import InputKind
 
 from gossamer.engine import exported
+from gossamer.engine.eager import binder
 from gossamer.engine.exported import KINDS, PREFIX, Batched, Signature
 from gossamer.engine.graph import Graph, renamed, unused
 from gossamer.engine.node import Node
@@ -189,34 +189,11 @@ class Capture:
         if value.dtype not in KINDS or "" in names or any(isinstance(leaf, Batched) for leaf in leaves):
             raise NotCapturedError(f"{exported.name_of(target)} makes {value.dtype}")
 
-        def bind(batch: int) -> Callable[..., torch.Tensor]:
-            size = exported.size_at(symbols, batch)
-
-            def known(leaf: Any) -> Any:
-                if isinstance(leaf, str):
-                    return _Slot(names.index(leaf))
-                return size(leaf) if isinstance(leaf, torch.SymInt) else leaf
-
-            read = {source: pytree.tree_map(known, value) for source, value in values.items()}
-            given = pytree.tree_map_only(torch.fx.Node, read.__getitem__, (target.args, target.kwargs))
-            leaves, spec = pytree.tree_flatten(given)
-            slots = [(place, leaf.place) for place, leaf in enumerate(leaves) if isinstance(leaf, _Slot)]
-            flat = not given[1] and len(leaves) == len(given[0])  # a call without lists needs not be arranged anew
-
-            def call(*tensors: torch.Tensor) -> torch.Tensor:
-                filled: Any = list(leaves)
-                for place, tensor in slots:
-                    filled[place] = tensors[tensor]
-                args, kwargs = (tuple(filled), {}) if flat else pytree.tree_unflatten(filled, spec)
-                result = exported.run(target, args, kwargs)
-                return result if pick is None else result[pick]
-
-            return call
-
         def shape(batch: int) -> tuple[int, ...]:
             return tuple(map(exported.size_at(symbols, batch), shape_of))
 
         kind, name, shape_of = KINDS[value.dtype], exported.name_of(target), self.shape(node)
+        bind = binder(target, pick, values, names, symbols)
         return self.emit(node, "torch", names, {}, bind=bind, shape=shape, kind=kind, operator=name)
 
     def emit(
@@ -270,13 +247,6 @@ class Capture:
         self.graph.tensors[name] = array if self.shares else array.copy()  # or else it would follow the model's changes
         self.alive.append(value)  # its id is its name
         return name
-
-
-@dataclass(frozen=True)
-class _Slot:
-    """Where one of a call's input tensors goes."""
-
-    place: int
 
 
 class _Call:
