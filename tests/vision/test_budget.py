@@ -1,3 +1,4 @@
+import time
 from dataclasses import replace
 from itertools import count
 from types import SimpleNamespace
@@ -6,9 +7,9 @@ import pytest
 import torch
 
 from gossamer import InputError
-from gossamer_vision import budget
-from gossamer_vision.budget import keep_to_budget, late, seconds_of_an_epoch
+from gossamer_vision.budget import keep_to_budget, seconds_of_an_epoch
 from gossamer_vision.config import Config
+from gossamer_vision.progress import late
 from gossamer_vision.run import Run
 from gossamer_vision.start import load_data
 
@@ -34,7 +35,8 @@ def test_steps_are_left_out_where_the_time_runs_out():
 @pytest.mark.parametrize("method", ["gmp", "granet", "lottery"])
 def test_a_machine_that_became_slow_ends_within_the_budget_and_resumes(tmp_path, monkeypatch, method):
     clock = count()  # a second a step
-    monkeypatch.setattr(budget, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    now = SimpleNamespace(perf_counter=time.perf_counter, monotonic=lambda: next(clock))
+    monkeypatch.setattr("gossamer_vision.run.time", now)
     config = replace(SMALL, epochs=4, every=3, sparsity=0.8, method=method, time_budget=30.0)
     data = load_data(config)
     runs = [Run(config, data), Run(config, data)]

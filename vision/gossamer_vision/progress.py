@@ -1,4 +1,4 @@
-"""How far a run is, how its learning rate follows that, and how averaged weights follow the weights."""
+"""How far a run is, how its learning rate and a time budget follow that, and how averaged weights do."""
 
 import math
 from collections.abc import Callable
@@ -35,6 +35,16 @@ def one_cycle(progress: float, warm_up: float = 0.2) -> float:
     if progress < warm_up:
         return 0.04 + 0.96 * progress / warm_up
     return (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up))) / 2
+
+
+def late(spent: float, budget: float, done: int, steps: int) -> int:
+    """How many steps to leave out after `done` of them, so that the rest ends within the budget, in seconds.
+
+    Steps are due in proportion to the time after a first tenth, so that a slow start leaves none out, and before a last
+    twentieth, which a last look at the held-out images may take.
+    """
+    due = (spent / budget - 0.1) / 0.85
+    return max(0, math.ceil(min(1.0, due) * steps) - done)
 
 
 def averaging(decay: float) -> Callable[..., None]:

@@ -20,12 +20,11 @@ from gossamer.results import plain
 from gossamer_vision import metrics
 from gossamer_vision.batches import Batches
 from gossamer_vision.batchnorm import share_statistics
-from gossamer_vision.budget import catch_up
 from gossamer_vision.classifier import masking_of
 from gossamer_vision.config import Config
 from gossamer_vision.data import Data
 from gossamer_vision.methods import Cycle, cycles, pattern
-from gossamer_vision.progress import Progress, averaging, one_cycle
+from gossamer_vision.progress import Progress, averaging, late, one_cycle
 from gossamer_vision.pruning import NEEDING_DATA, criterion, measure_statistics, movement
 from gossamer_vision.settings import settings
 from gossamer_vision.start import head, method_of, start
@@ -60,7 +59,7 @@ class Run:
         self.rewinding = Rewinding(self.network)
         self.training_bytes = 0
         self.progress = Progress(self.settings.epochs)
-        self.clock = time.perf_counter()
+        self.clock = time.monotonic()
 
     def set_up(self) -> None:
         """Give the network, as it is now, its optimizer, and both to Fabric."""
@@ -169,7 +168,7 @@ class Run:
             if progress.step == 0:
                 self.batches.shuffle()
                 progress.loss = 0.0
-            loss, skipped = self.train_step(cycle), catch_up(self)
+            loss, skipped = self.train_step(cycle), self.catch_up()
             progress.loss += loss * (1 + skipped) / self.batches.steps
             progress.step += 1 + skipped
         progress.seconds += time.perf_counter() - begin
@@ -209,6 +208,29 @@ class Run:
             if self.masking:
                 self.masking.apply(self.average.module)
         return value
+
+    def catch_up(self) -> int:
+        """Leave out steps after the one just done, where the time budget asks for it; return how many.
+
+        Never the first of an epoch, nor one after which the topology moves, which counts those left out as done.
+        """
+        progress, movement, in_epoch, begun = self.progress, self.movement, self.batches.steps, self.clock
+        self.clock = time.monotonic()
+        progress.spent += self.clock - begun
+        if not self.config.time_budget:
+            return 0
+        past = self.cycles[: progress.cycle + 1]
+        epochs = sum(c.epochs - c.rewound for c in past) - past[-1].epochs + progress.epoch
+        done = epochs * in_epoch + progress.step + 1
+        skipped = late(progress.spent, self.config.time_budget, done, self.epochs * in_epoch)
+        skipped = self.fabric.broadcast(min(skipped, in_epoch - progress.step - 1))
+        if movement and skipped:
+            moves = (step for step in range(skipped) if movement.due(movement.seen + step + 1))
+            skipped = next(moves, skipped)
+            movement.masking.steps += skipped
+            movement.step()
+        progress.skipped += skipped
+        return skipped
 
     def train_mode(self) -> None:
         """Training mode, but for what is frozen: its statistics stay as well."""
