@@ -5,9 +5,12 @@ from gossamer_rl.deir import DEIR
 from gossamer_rl.exploration import Count, EpisodicCount, FirstVisit, LifelongFirstVisit
 from gossamer_rl.icm import ICM
 from gossamer_rl.ngu import NGU
+from gossamer_rl.situations import Situation, ViewAndSituation
 
 BONUSES: dict[str, type[FirstVisit]] = {
     "lifelong-first-visit": LifelongFirstVisit,
+    "situation": Situation,
+    "view-and-situation": ViewAndSituation,
     "first-visit": FirstVisit,
     "episodic-count": EpisodicCount,
     "count": Count,

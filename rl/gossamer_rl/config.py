@@ -9,6 +9,8 @@ from gossamer import errors
 METHODS = ("dense", "no-bonus", "static-random", "set", "rigl", "gmp", "small-dense", "random")
 BONUSES = (
     "lifelong-first-visit",
+    "situation",
+    "view-and-situation",
     "first-visit",
     "episodic-count",
     "count",
@@ -52,8 +54,8 @@ class Config:
     horizon: int = 128
     """steps of each copy between two updates"""
     exploration: str = "lifelong-first-visit"
-    """the bonus: lifelong-first-visit, first-visit, episodic-count, count, rnd, noveld, ride, e3b,
-    icm, ngu, deir"""
+    """the bonus: lifelong-first-visit, situation, view-and-situation, first-visit, episodic-count, count, rnd, noveld,
+    ride, e3b, icm, ngu, deir"""
     bonus_on: Literal["observation", "state"] = "observation"
     """what counts as new: what the agent sees, or the simulator's whole state (a privilege)"""
     bonus: float = 0.003
