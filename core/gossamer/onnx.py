@@ -86,7 +86,7 @@ def _graphs(model: Any, example: Any, dynamic: Any) -> tuple[Graph, Graph]:
             graph = trace(model, example)
             return graph, graph
         graph, sizes = trace_open(model, example, dynamic)
-        return graph, sizes.another(graph)
+        return graph, sizes.another()
     except NotCapturedError as reason:
         raise InputError(f"the model stays PyTorch code ({reason}) and cannot be exported to ONNX") from reason
 

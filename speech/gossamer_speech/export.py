@@ -2,7 +2,7 @@
 
 gossamer speech export model.gossamer words.onnx       # for ONNX Runtime and its like
 gossamer speech export model.gossamer words.engine     # for gossamer.engine.load, without PyTorch
-gossamer speech export sentences.gossamer letters.onnx # of --classifier ctc: utterances of any length
+gossamer speech export sentences.gossamer letters.onnx # of --classifier ctc, also .engine: utterances of any length
 """
 
 from dataclasses import dataclass
@@ -43,14 +43,9 @@ def main(options: Options) -> int:
     text = "".join(f"{name}\n" for name in scored)
     names = beside(options.out, text)
     if options.out.suffix == ".onnx":
-        dynamic = dict(recogniser.OPEN) if reads_sentences else None
-        export_onnx(recogniser.convolved(), options.out, recogniser.example, dynamic=dynamic)
-    elif reads_sentences:
-        raise InputError(
-            f"{options.model} reads sentences of any length, and an engine's file has one; write NAME.onnx."
-        )
+        export_onnx(recogniser.convolved(), options.out, recogniser.example, dynamic=recogniser.OPEN)
     else:
-        gs.compile(recogniser.convolved(), recogniser.example, strict=True).save(options.out)
+        gs.compile(recogniser.convolved(), recogniser.example, dynamic=recogniser.OPEN, strict=True).save(options.out)
     write_atomically(names, text.encode())
     print(
         f"{options.out}: {options.out.stat().st_size} bytes, {len(scored)} {'symbols' if reads_sentences else 'words'}"

@@ -71,9 +71,8 @@ def words(source: BinaryIO, rate: int, pause: float, longest: float = 3.0) -> It
 def main(options: Options) -> int:
     """Print a line for each word: file, word, probability; the status is 1 where a file could not be used."""
     recogniser, status = load(options.model), 0
-    if isinstance(recogniser, Recogniser):
-        digest = hashlib.sha256(options.model.read_bytes() + __version__.encode()).hexdigest()
-        recogniser.compile(cache("speech") / f"{digest[:16]}.engine")
+    digest = hashlib.sha256(options.model.read_bytes() + __version__.encode()).hexdigest()
+    recogniser.compile(cache("speech") / f"{digest[:16]}.engine")
     rate = recogniser.shape.rate
     for path in options.files:
         if str(path) == "-":

@@ -1,11 +1,11 @@
 """What is shipped: from the images of a word to codes, to pooled features, to scores; kept in one file."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -117,7 +117,43 @@ def convolved(body: nn.Module) -> nn.Module:
     return Convolved(encoder, body.shape)
 
 
-class Recogniser(nn.Module):
+class Compiled(nn.Module):
+    """What `compile` makes faster; of `OPEN` inputs the sizes stay open."""
+
+    OPEN: ClassVar[Mapping[str, Any] | None] = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.engine: engine.Engine | engine.Whole | None = None
+
+    @property
+    def example(self) -> Tensor:
+        """What it is compiled for."""
+        raise NotImplementedError
+
+    def convolved(self) -> nn.Module:
+        """The same, its codes found by a convolution where that can be."""
+        raise NotImplementedError
+
+    def compile(self, kept: Path | None = None) -> None:
+        """Let the compiled engine give the scores from here on: seconds now, and less for each call.
+
+        With `kept`, the engine is read from that file, or written there where the file is missing or damaged.
+        """
+        if kept and kept.is_file():
+            with contextlib.suppress(gs.InputError):
+                self.engine = engine.load(kept)
+                return
+        self.engine = gs.compile(self.convolved(), self.example, dynamic=self.OPEN)
+        if kept:
+            with contextlib.suppress(
+                OSError, gs.InputError
+            ):  # a folder that is not ours to write; code is never stored
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                self.engine.save(kept)
+
+
+class Recogniser(Compiled):
     """Images of words (n, warps, LENGTH, mels) to scores (n, classes); `names` are the words, `threshold` the lowest
     probability that counts as known."""
 
@@ -128,7 +164,6 @@ class Recogniser(nn.Module):
         self.body, self.classifier, self.shape = body, classifier, shape
         self.names, self.threshold = tuple(names), threshold
         self.sharpness = 1.0
-        self.engine: engine.Engine | engine.Whole | None = None
 
     def forward(self, images: Tensor) -> Tensor:
         """The scores."""
@@ -149,23 +184,6 @@ class Recogniser(nn.Module):
         """The same recogniser, its codes found by a convolution where that can be."""
         return Recogniser(convolved(self.body), self.classifier, self.shape, self.names).eval()
 
-    def compile(self, kept: Path | None = None) -> None:
-        """Let the compiled engine give the scores from here on: seconds now, and less for each word.
-
-        With `kept`, the engine is read from that file, or written there where the file is missing or damaged.
-        """
-        if kept and kept.is_file():
-            with contextlib.suppress(gs.InputError):
-                self.engine = engine.load(kept)
-                return
-        self.engine = gs.compile(self.convolved(), self.example)
-        if kept:
-            with contextlib.suppress(
-                OSError, gs.InputError
-            ):  # a folder that is not ours to write; code is never stored
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                self.engine.save(kept)
-
 
 def untrained(body: Features, names: Sequence[str]) -> nn.Sequential:
     """A network for the codes of `body` and the letters of the words."""
@@ -173,21 +191,20 @@ def untrained(body: Features, names: Sequence[str]) -> nn.Sequential:
     return letters.network(inputs, len(letters.symbols(names)))
 
 
-class Transcriber(nn.Module):
+class Transcriber(Compiled):
     """Frames of an utterance (n, T, mels), T at least 3, to scores (n, ⌈T / 2⌉, symbols), the blank first.
 
     `body` gives the codes, `classifier` reads them; a score's softmax is a symbol's probability. `names` are the words
     that it was trained on, `symbols` the letters in which they are spelt.
     """
 
-    OPEN = MappingProxyType({"frames": {1: torch.export.Dim.AUTO}})  # sizes for `gossamer.compile` and `export_onnx`
+    OPEN: ClassVar = MappingProxyType({"frames": {1: torch.export.Dim.AUTO}})
 
     def __init__(self, body: Features, classifier: nn.Module, shape: Shape, names: Sequence[str]) -> None:
         super().__init__()
         self.body, self.classifier, self.shape = body, classifier, shape
         self.names, self.threshold, self.sharpness = tuple(names), 0.0, 1.0
         self.symbols = letters.symbols(names)
-        self.engine: engine.Engine | engine.Whole | None = None
 
     def forward(self, frames: Tensor) -> Tensor:
         """The scores."""
@@ -219,11 +236,6 @@ class Transcriber(nn.Module):
         body = convolved(self.body)
         assert isinstance(body, Features)
         return Transcriber(body, self.classifier, self.shape, self.names).eval()
-
-    def compile(self) -> None:
-        """Let the compiled engine give the scores from here on: seconds now, 0.2 s for each new length, and less for
-        each utterance. Worth it where one process hears many."""
-        self.engine = gs.compile(self.convolved(), self.example, dynamic=dict(self.OPEN))
 
 
 def save(recogniser: Recogniser | Transcriber, path: Path, config: Config, extra: dict[str, Any] | None = None) -> int:

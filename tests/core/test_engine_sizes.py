@@ -92,21 +92,108 @@ def test_images_of_any_size_go_through_folded_layers():
         compiled(torch.randn(1, 3, 16))
 
 
-def test_a_few_sizes_are_kept_and_the_examples_is_saved(tmp_path: Path):
+def test_a_few_sizes_are_kept():
     model = nn.Sequential(nn.Linear(6, 6), nn.LayerNorm(6)).eval()
     compiled: Any = gossamer.compile(model, torch.randn(2, 4, 6), dynamic={"input": (None, Dim.DYNAMIC, None)})
     compiled.keep(None)
     for length in range(5, 15):
         assert compiled(torch.randn(2, length, 6)).shape == (2, length, 6)
     assert [shapes[0][0] for shapes in compiled.sizes._engines] == list(range(7, 15))
-    x = torch.randn(2, 4, 6)
+
+
+class Patches(nn.Module):
+    """Patches of an image and a token of its class, steps before the batch as nn.MultiheadAttention has them."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.first = nn.Conv2d(3, 16, 4, 4, padding=1), nn.Parameter(torch.randn(1, 1, 16))
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+
+    def forward(self, x):
+        y = self.patches(x).flatten(2).transpose(1, 2)
+        y = torch.cat([self.first.expand(x.shape[0], -1, -1), y], 1)
+        return self.attention(y, y, y, need_weights=False)[0]
+
+
+class Pairs(nn.Module):
+    """Steps two by two, so that only even lengths go, and their states forwards and backwards."""
+
+    def __init__(self, kind: type[nn.LSTM] | type[nn.GRU]):
+        super().__init__()
+        self.states, self.last = kind(12, 8, 2, bidirectional=True), nn.Linear(16, 5)
+
+    def forward(self, x):
+        y, _ = self.states(x.unflatten(1, (-1, 2)).flatten(2).transpose(0, 1))
+        return self.last(y.transpose(0, 1)), y[-1]
+
+
+TOKENS = Dim("tokens", min=2, max=128)
+OPEN = {
+    "encoder": (Encoder, lambda batch, n: words(batch, n), {"ids": {1: TOKENS}, "seen": {1: TOKENS}}, 70),
+    "patches": (Patches, lambda batch, n: (torch.randn(batch, 3, 4 * n, 30),), ({2: Dim.AUTO, 3: Dim.AUTO},), 4),
+    "lstm": (lambda: Pairs(nn.LSTM), lambda batch, n: (torch.randn(batch, 2 * n, 6),), ({1: 2 * Dim("half")},), 4),
+    "gru": (lambda: Pairs(nn.GRU), lambda batch, n: (torch.randn(batch, 2 * n, 6),), ({1: Dim.AUTO},), 1),
+    "named": (lambda: Pairs(nn.GRU), lambda batch, n: (torch.randn(batch, 2 * n, 6),), ({1: Dim("n", max=80)},), 4),
+}
+
+
+@pytest.mark.parametrize("name", OPEN)
+def test_open_sizes_stay_open_in_a_file(name: str, tmp_path: Path):
+    make, given, dynamic, length = OPEN[name]
+    torch.manual_seed(0)
+    model = sparse(make())
+    compiled: Any = gossamer.compile(model, given(1, length), dynamic=dynamic, strict=True)
+    compiled.keep(None)
     compiled.save(tmp_path / "engine")
-    loaded = engine.load(tmp_path / "engine")
-    np.testing.assert_allclose(loaded(x.numpy()), model(x).detach(), atol=2e-5, rtol=1e-4)
-    with pytest.raises(InputError, match="has shape"):
-        loaded(np.zeros((2, 5, 6), np.float32))
-    with pytest.raises(InputError, match="open sizes cannot be pickled"):
-        pickle.dumps(compiled)
+    loaded: Any = engine.load(tmp_path / "engine")
+    loaded.save(tmp_path / "again")
+    for one in (loaded, engine.load(tmp_path / "again"), pickle.loads(pickle.dumps(compiled))):
+        for batch, n in [(1, length), (2, 9), (3, 3), (1, 33)]:
+            x = given(batch, n)
+            for found, wanted in zip(one(*(part.numpy() for part in x)), model(*x), strict=True):
+                np.testing.assert_allclose(found, wanted.detach(), atol=2e-5, rtol=1e-4)
+        for other in one.sizes._engines.values():
+            assert set(map(memory, other._layers.values())) <= set(map(memory, one._layers.values()))
+
+
+def test_what_is_saved_is_in_steps_and_has_an_end(tmp_path: Path):
+    half = Pairs(nn.LSTM).eval()
+    compiled: Any = gossamer.compile(half, torch.randn(1, 8, 6), dynamic=({1: 2 * Dim("half", max=40)},), strict=True)
+    compiled.save(tmp_path / "engine")
+    for one in (compiled, engine.load(tmp_path / "engine")):
+        with pytest.raises(InputError, match=r"'x' has 9 at axis 1, outside of 4 to 80 in steps of 2"):
+            one(torch.randn(1, 9, 6))
+        with pytest.raises(InputError, match=r"'x' has 82 at axis 1, outside of 4 to 80 in steps of 2"):
+            one(torch.randn(1, 82, 6))
+
+
+class Rolled(nn.Module):
+    """Steps in another order, or as many weights as there are steps, or places without an end."""
+
+    def __init__(self, how: str):
+        super().__init__()
+        self.linear, self.how = nn.Linear(6, 6), how
+
+    def forward(self, x):
+        steps = torch.arange(x.shape[1], dtype=torch.float32)[:, None]
+        change = {"flipped": steps.flip(0), "mean": steps / x.shape[1], "places": steps}[self.how]
+        return self.linear(x) + change
+
+
+@pytest.mark.parametrize(
+    "how,size,message",
+    [
+        ("flipped", Dim("n", max=50), "tensor add.other depends on the open sizes in a way that cannot be saved"),
+        ("mean", Dim("n", max=50), "tensor add.other depends on the open sizes in a way that cannot be saved"),
+        ("places", Dim("n"), r"tensor add.other grows with a size that has no end: give Dim\(…, max=…\)"),
+        ("places", Dim("n", max=2**30), "tensors that grow have 1073741824 elements"),
+    ],
+)
+def test_what_depends_on_sizes_in_other_ways_is_not_saved(how: str, size: Any, message: str, tmp_path: Path):
+    compiled: Any = gossamer.compile(Rolled(how).eval(), torch.randn(1, 8, 6), dynamic=({1: size},), strict=True)
+    with pytest.raises(InputError, match=message):
+        compiled.save(tmp_path / "engine")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from torch import nn
 
 import gossamer.files
 from gossamer.engine import compile as compile_model
-from gossamer.engine import load, saved
+from gossamer.engine import load
 from gossamer.errors import InputError
 from gossamer.files import container
 from gossamer.files.container import Entry
@@ -144,7 +144,7 @@ def forged(path, change) -> None:
     tensors = {name: entry.array() for name, entry in entries.items()}
     change(document, tensors)
     coded = json.dumps(document.pop("coded"))
-    metadata = {"format": saved.FORMAT, "coded": coded, "graph": json.dumps(document)}
+    metadata = {"format": metadata["format"], "coded": coded, "graph": json.dumps(document)}
     path.write_bytes(container.pack({name: Entry.of(tensor) for name, tensor in tensors.items()}, metadata))
 
 
@@ -235,4 +235,79 @@ def test_other_formats_are_named(path):
         load(path)
     path.write_bytes(container.pack({}, {"format": "gossamer engine 99", "coded": "{}", "graph": "{}"}))
     with pytest.raises(InputError, match="'gossamer engine 99'"):
+        load(path)
+
+
+class Places(nn.Module):
+    """Steps and their places, two by two: attributes, tensors and inputs that depend on an open size."""
+
+    def __init__(self):
+        super().__init__()
+        self.places, self.linear = nn.Embedding(40, 6), nn.Linear(12, 5)
+
+    def forward(self, x):
+        return self.linear((x + self.places(torch.arange(x.shape[1]))).unflatten(1, (-1, 2)).flatten(2))
+
+
+@pytest.fixture(scope="module")
+def open_content(tmp_path_factory):
+    path = tmp_path_factory.mktemp("open") / "open.engine"
+    compile_model(Places().eval(), torch.randn(1, 8, 6), dynamic=({1: torch.export.Dim.AUTO(max=40)},)).save(path)
+    return path.read_bytes()
+
+
+def set_open(part: str, value):
+    def change(document, tensors):
+        document["open"][part] = value
+
+    return change
+
+
+def set_size(part: str, **fields):
+    """Change the first open size of the inputs, tensors or attributes."""
+
+    def change(document, tensors):
+        found = next(iter(document["open"][part].values()))
+        found = next(iter(found.values())) if part == "attributes" else found
+        next(size for size in found if isinstance(size, dict)).update(fields)
+
+    return change
+
+
+OPEN_FORGERIES = {
+    "none": lambda d, t: d.pop("open"),
+    "ranges": set_open("ranges", [[0, 40]]),
+    "ranges upside down": set_open("ranges", [[40, 2]]),
+    "range of text": set_open("ranges", [["2", 40]]),
+    "two ranges": set_open("ranges", [[2, 40], [2, 40]]),
+    "example": set_open("example", [41]),
+    "another example": set_open("example", [10]),
+    "inputs": set_open("inputs", {"y": [8, 6]}),
+    "closed inputs": set_open("inputs", {"x": [8, 6]}),
+    "unknown tensor": set_open("tensors", {"nowhere": [8, 6]}),
+    "larger corner": set_open("tensors", {"add.other": [41, 6]}),
+    "unknown attribute": set_open("attributes", {"unflatten": {"hook": 3}}),
+    "attribute": set_open("attributes", {"unflatten": {"shape": "x"}}),
+    "factor zero": set_size("inputs", factor=[0, 1]),
+    "factor negative": set_size("inputs", factor=[-1, 1]),
+    "division by zero": set_size("attributes", factor=[1, 0]),
+    "factor of text": set_size("attributes", factor=["1", "2"]),
+    "factor a float": set_size("attributes", factor=[0.5, 1]),
+    "no whole number": set_size("attributes", factor=[1, 3]),
+    "huge": set_size("attributes", factor=[10**300, 1]),
+    "offset": set_size("tensors", offset=[-100, 1]),
+    "of nobody": set_size("tensors", of=[7]),
+    "of the last": set_size("attributes", of=[-1]),
+    "of text": set_size("attributes", of="0"),
+    "without a factor": set_open("inputs", {"x": [{"of": [0]}, 6]}),
+}
+
+
+@pytest.mark.parametrize("forgery", OPEN_FORGERIES)
+def test_open_sizes_made_to_harm_are_refused(tmp_path, open_content, forgery):
+    path = tmp_path / "open.engine"
+    path.write_bytes(open_content)
+    assert load(path)(np.ones((2, 10, 6), np.float32)).shape == (2, 5, 5)
+    forged(path, OPEN_FORGERIES[forgery])
+    with pytest.raises(InputError, match="damaged"):
         load(path)

@@ -20,7 +20,7 @@ from gossamer.threads import using_threads
 if TYPE_CHECKING:
     import torch
 
-    from gossamer.engine.sizes import Sizes
+    from gossamer.engine.traced import TracedSizes
 
 __all__ = ["Engine", "LayerRow", "Report", "Whole", "compile", "load", "trace"]
 
@@ -58,8 +58,7 @@ def compile(
     from gossamer.engine.capture import NotCapturedError
     from gossamer.engine.dense import DenseLayer
     from gossamer.engine.gpu import compile_on_gpu
-    from gossamer.engine.join import join_sums
-    from gossamer.engine.tokens import move_tokens_last
+    from gossamer.engine.sizes import for_kernels
     from gossamer.scores.batches import failing
 
     of_type((Mapping, type(None)), "a masking, or a mapping of parameter names to masks", masks=masks)
@@ -93,7 +92,7 @@ def compile(
         parts = ", ".join(f"{layer} ({operator})" for layer, operator in list(left.items())[:5])
         _stays(parts + (f" and {len(left) - 5} more" if len(left) > 5 else ""), "no operations of the engine", strict)
     with torch.no_grad():
-        engine = build(join_sums(move_tokens_last(graph)), len(tensors[0]), DenseLayer)
+        engine = build(for_kernels(graph), len(tensors[0]), DenseLayer)
         if sizes is not None:
             sizes.share(engine._layers, graph)
             engine.sizes = sizes
@@ -151,11 +150,16 @@ def _stays(what: str, reason: str, strict: bool) -> None:
 def load(path: str | Path, *, batch: int = 1) -> Engine:
     """Read an engine of `Engine.save`; its kernels are chosen anew here, by measuring them at this batch size.
 
+    Sizes that were open when it was compiled are open again.
+
     Needs NumPy and Numba alone: torch is not imported. Raises InputError where the file is missing, damaged or made to
     harm: an unknown operation, shapes that do not fit, tensors that are missing or too many, bytes that were changed.
     """
+    from gossamer.engine.sizes import Sizes
+
     whole(1, batch=batch)
-    return build(read(path), batch)
+    found = read(path)
+    return build(found, batch) if isinstance(found, Graph) else Sizes.build(found, batch)
 
 
 def trace(model: "torch.nn.Module", example: Any) -> Graph:
@@ -171,9 +175,9 @@ def trace(model: "torch.nn.Module", example: Any) -> Graph:
     return fold(move_channels_first(capture(_with_dense_layers(model), *_arguments(example))))
 
 
-def trace_open(model: "torch.nn.Module", example: Any, dynamic: Any) -> "tuple[Graph, Sizes]":
+def trace_open(model: "torch.nn.Module", example: Any, dynamic: Any) -> "tuple[Graph, TracedSizes]":
     """Return the model's folded graph at the example's sizes, and what gives that of others; raises as `trace` does."""
-    from gossamer.engine.sizes import trace_sizes
+    from gossamer.engine.traced import trace_sizes
 
     _check_evaluation(model)
     return trace_sizes(_with_dense_layers(model), *_arguments(example), dynamic)

@@ -7,7 +7,7 @@ import logging
 import operator
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,21 +71,70 @@ class Flat(torch.nn.Module):
             leaves.append(value)
             return str(len(leaves) - 1)
 
-        recurrent = any(isinstance(module, torch.nn.LSTM) for module in self.model.modules())
-        with _StatesOfLSTM() if recurrent else contextlib.nullcontext():  # any mode hides constants from torch.export
+        recurrent = any(isinstance(module, torch.nn.LSTM | torch.nn.GRU) for module in self.model.modules())
+        with _Recurrent() if recurrent else contextlib.nullcontext():  # any mode hides constants from torch.export
             self.signature.output = template_of(self.model(*args, **kwargs), place)
         self.signature.count = len(leaves)
         return leaves
 
 
-class _StatesOfLSTM(TorchFunctionMode):
-    """Gives an LSTM's last states their three dimensions, of which torch.export would make four."""
+class _Recurrent(TorchFunctionMode):
+    """Calls LSTMs and GRUs as operators of their own, for torch.export takes torch's apart, step by step."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if func is not torch._VF.lstm:  # type: ignore[attr-defined]
-            return result
-        return result[0], *(state.reshape(state.shape[0], *state.shape[-2:]) for state in result[1:])
+        if func is torch._VF.lstm and isinstance(args[1], list | tuple):  # or else a packed sequence
+            return torch.ops.gossamer.lstm(*args)
+        if func is torch._VF.gru and isinstance(args[2], list | tuple):
+            return torch.ops.gossamer.gru(*args)
+        return func(*args, **(kwargs or {}))
+
+
+@torch.library.custom_op("gossamer::lstm", mutates_args=())
+def _lstm(
+    input: torch.Tensor,
+    hx: Sequence[torch.Tensor],
+    params: Sequence[torch.Tensor],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    arguments = (has_biases, num_layers, dropout, train, bidirectional, batch_first)
+    return torch._VF.lstm(input, hx, params, *arguments)  # type: ignore[attr-defined]
+
+
+@_lstm.register_fake
+def _(
+    input: torch.Tensor, hx: Any, params: Any, has_biases: bool, num_layers: int, *rest: Any
+) -> tuple[torch.Tensor, ...]:
+    states = [torch.empty_like(state) for state in hx]
+    *_, bidirectional, _ = rest
+    features = hx[0].shape[2] * (2 if bidirectional else 1)
+    return input.new_empty((*input.shape[:2], features)), *states
+
+
+@torch.library.custom_op("gossamer::gru", mutates_args=())
+def _gru(
+    input: torch.Tensor,
+    hx: torch.Tensor,
+    params: Sequence[torch.Tensor],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    arguments = (has_biases, num_layers, dropout, train, bidirectional, batch_first)
+    return torch._VF.gru(input, hx, params, *arguments)  # type: ignore[attr-defined]
+
+
+@_gru.register_fake
+def _(input: torch.Tensor, hx: torch.Tensor, params: Any, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    features = hx.shape[2] * (2 if arguments[4] else 1)
+    return input.new_empty((*input.shape[:2], features)), torch.empty_like(hx)
 
 
 def _constant(value: Any, what: str) -> Any:
@@ -109,9 +158,37 @@ def export(
             raise NotCapturedError(f"{name} is {parameter.dtype}, not torch.float32: convert the model by float()")
     several = tuple(torch.cat([x[:1], x[:1]]) for x in signature.tensors.values())  # batch 1 would be fixed
     shapes = tuple({0: torch.export.Dim.DYNAMIC, **(axes or {}).get(name, {})} for name in signature.tensors)
+    try:
+        return _exported(model, signature, several, shapes)
+    except NotCapturedError:
+        freer = tuple({axis: _of_any_name(size) for axis, size in shape.items()} for shape in shapes)
+        if freer == shapes:
+            raise
+        program = _exported(model, signature, several, freer)
+        values = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
+        inputs = [values[str(name)].shape for name in program.graph_signature.user_inputs]
+        if not all(_is_open(x[axis]) for x, shape in zip(inputs, freer, strict=True) for axis in shape):
+            raise
+        return program
+
+
+def _is_open(size: int | torch.SymInt) -> bool:
+    return isinstance(size, torch.SymInt) and not size.node.expr.is_number
+
+
+def _of_any_name(size: Any) -> Any:
+    """Return a named size as torch.export finds it: names want proofs that it sometimes cannot give."""
+    if type(size) is not torch.export.Dim:
+        return size
+    return torch.export.Dim.AUTO(min=size.min, max=size.max if isinstance(size.max, int) else None)
+
+
+def _exported(
+    model: torch.nn.Module, signature: Signature, example: tuple[torch.Tensor, ...], shapes: tuple[Any, ...]
+) -> torch.export.ExportedProgram:
     with _silence(), torch.no_grad():
         try:
-            program = torch.export.export(Flat(model, signature), several, dynamic_shapes=(shapes,))
+            program = torch.export.export(Flat(model, signature), example, dynamic_shapes=(shapes,))
             if writes_through_views(program.graph):
                 program = program.run_decompositions({})
             program.graph.eliminate_dead_code()

@@ -1,6 +1,6 @@
 """The engine's graph: a list of nodes from a fixed list of operations, and the tensors that they read."""
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from itertools import chain, count
 from typing import Any
@@ -54,24 +54,29 @@ class Graph:
         """
         shapes: dict[str, Shape] = {name: (batch, *shape) for name, shape in self.inputs.items()}
         for node in self.nodes:
-            if node.operation == "torch":
-                shapes[node.name] = node.attributes["shape"](batch)
-                continue
-            operation = OPERATIONS.get(node.operation)
-            if operation is None:
-                raise InputError(
-                    f"operation {node.operation!r} of node {node.name!r} is unknown; known: {', '.join(OPERATIONS)}"
-                )
-            try:
-                inputs = [shapes[name] for name in node.inputs]
-                tensors = {role: self.tensors[name].shape for role, name in node.tensors.items()}
-                shapes[node.name] = operation.infer(inputs, tensors, node.attributes)
-            except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
-                raise InputError(f"node {node.name!r} ({node.operation}) does not fit its inputs: {error!r}") from error
+            torch_shape = node.attributes["shape"] if node.operation == "torch" else None
+            shapes[node.name] = torch_shape(batch) if torch_shape else self.shape(node, shapes)
         for name in self.outputs():
             if name not in shapes:
                 raise InputError(f"the output {name!r} is not among the graph's values")
         return shapes
+
+    def shape(self, node: Node, shapes: Mapping[str, Shape]) -> Shape:
+        """Return the shape of a node's value, given those of what it reads.
+
+        Raises InputError naming the node where its inputs, tensors or attributes do not fit.
+        """
+        operation = OPERATIONS.get(node.operation)
+        if operation is None:
+            raise InputError(
+                f"operation {node.operation!r} of node {node.name!r} is unknown; known: {', '.join(OPERATIONS)}"
+            )
+        try:
+            inputs = [shapes[name] for name in node.inputs]
+            tensors = {role: self.tensors[name].shape for role, name in node.tensors.items()}
+            return operation.infer(inputs, tensors, node.attributes)
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+            raise InputError(f"node {node.name!r} ({node.operation}) does not fit its inputs: {error!r}") from error
 
     def value_kinds(self) -> dict[str, str]:
         """Return the dtype of every value, by NumPy's names. Raises InputError where an operation does not take one."""

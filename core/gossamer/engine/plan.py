@@ -5,6 +5,7 @@ ever copied. A channel slice is a view of its source; what a concatenation joins
 that neither copies; buffers whose values are never needed at the same time share memory.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -207,5 +208,5 @@ def _layout(shape: Shape, resolution: dict[Shape, Shape]) -> tuple[Layout | int,
     if _is_image(shape):
         layout = Layout((shape[0], shape[1], shape[2], shape[3]), resolution.get(shape[2:], (0, 0)))  # type: ignore[arg-type]
         return layout, layout.view
-    size = int(np.prod(shape))
+    size = math.prod(shape)
     return size, lambda flat: flat[:size].reshape(shape)

@@ -11,6 +11,7 @@ import numpy as np
 from gossamer.engine import saved
 from gossamer.engine.choice import Report, choose, measure, weight_of
 from gossamer.engine.graph import Graph, fill, match
+from gossamer.engine.open_graph import OpenGraph
 from gossamer.engine.operations import Shape
 from gossamer.engine.plan import most_together
 from gossamer.engine.prepared import Prepared, is_compiled, prepare
@@ -35,6 +36,15 @@ class Sizes(Protocol):
 
     def engine(self, shapes: tuple[Shape, ...]) -> "Engine":
         """The engine for inputs of these shapes, the batch left out."""
+        ...
+
+    def opened(self) -> OpenGraph:
+        """The graph with these sizes open."""
+        ...
+
+    @staticmethod
+    def build(graph: OpenGraph, batch: int) -> "Engine":
+        """The engine of such a graph."""
         ...
 
 
@@ -134,15 +144,7 @@ class Engine:
         return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
-        for node in self._graph.nodes:
-            if node.operation == "torch":
-                name = f"{node.layer or node.name} stays PyTorch code ({node.attributes['operator']})"
-                raise InputError(f"{name} and cannot be pickled: keep the model, and compile it where it is used")
-        if self.sizes is not None:
-            raise InputError(
-                "an engine of open sizes cannot be pickled: keep the model, and compile it where it is used"
-            )
-        return _rebuilt, (self.graph, self._batch)
+        return (build if self.sizes is None else self.sizes.build), (self._stored(), self._batch)
 
     @property
     def graph(self) -> Graph:
@@ -164,10 +166,19 @@ class Engine:
     def save(self, path: str | Path) -> None:
         """Write a JSON graph and the weights, never code, into a file that `gossamer.engine.load` reads without torch.
 
-        Its sizes, but for the batch's, are the example's, also where others were open.
-        Raises InputError where a part of the network stayed PyTorch code.
+        Sizes that are open stay open: numbers that are products of them are stored as such, and tensors that grow with
+        them, such as the places of a sequence, at the greatest size.
+        Raises InputError where a part of the network stayed PyTorch code, or depends on open sizes in another way.
         """
-        saved.write(self.graph, path)
+        saved.write(self._stored(), path)
+
+    def _stored(self) -> Graph | OpenGraph:
+        """Return the graph as it is stored. Raises InputError where a part of it is PyTorch code."""
+        for node in self._graph.nodes:
+            if node.operation == "torch":
+                name = f"{node.layer or node.name} stays PyTorch code ({node.attributes['operator']})"
+                raise InputError(f"{name} and cannot be saved: engines are stored without code. Keep the model")
+        return self.graph if self.sizes is None else self.sizes.opened()
 
     def _arrays(self, inputs: list[Any]) -> list[np.ndarray]:
         return [_array(name, x) for name, x in zip(self._graph.inputs, inputs, strict=True)]
@@ -264,8 +275,3 @@ def build(graph: Graph, batch: int, make_dense: Any = None) -> Engine:
     engine = Engine(graph, layers, report)
     engine._batch = batch
     return engine
-
-
-def _rebuilt(graph: Graph, batch: int) -> Engine:
-    """Return the engine of a pickle; its kernels are chosen anew."""
-    return build(graph, batch)

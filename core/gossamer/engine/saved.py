@@ -5,6 +5,8 @@ The header's metadata, all strings: `sha256`, `format`, `coded` (JSON: what is i
 
 import json
 import math
+import operator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 
 from gossamer.engine.graph import Graph, Structure
 from gossamer.engine.node import Node
+from gossamer.engine.open_graph import OpenGraph, OpenSize
 from gossamer.engine.operations import LARGEST
 from gossamer.errors import InputError, a_path
 from gossamer.files import container, parts
@@ -21,18 +24,15 @@ from gossamer.files.parts import Parts
 from gossamer.paths import write_atomically
 
 FORMAT = "gossamer engine 2"
+OPEN_FORMAT = "gossamer engine 3"
+"""The format of graphs with open sizes, whose document says how they depend on these."""
 WRITER = "Engine.save"
 
 
-def write(graph: Graph, path: str | Path) -> None:
-    """Write the graph atomically. Raises InputError where a node is PyTorch code."""
+def write(stored: Graph | OpenGraph, path: str | Path) -> None:
+    """Write the graph, none of whose nodes is PyTorch code, atomically."""
     a_path(path=path)
-    for node in graph.nodes:
-        if node.operation == "torch":
-            raise InputError(
-                f"{node.layer or node.name} stays PyTorch code ({node.attributes['operator']}) and cannot be saved: "
-                "engines are stored without code"
-            )
+    graph = stored.graph if isinstance(stored, OpenGraph) else stored
     entries: dict[str, Entry] = {}
     coded: dict[str, Parts] = {}
     for name, tensor in sorted(graph.tensors.items()):
@@ -51,12 +51,14 @@ def write(graph: Graph, path: str | Path) -> None:
         "nodes": [[n.operation, n.name, n.inputs, n.tensors, n.attributes, n.layer] for n in graph.nodes],
         "output": _written(graph.output),
     }
+    if isinstance(stored, OpenGraph):
+        document["open"] = _open_written(stored)
     text = json.dumps(document, separators=(",", ":"))  # a bound or a padding may be infinite
-    metadata = {"format": FORMAT, "coded": parts.describe(coded), "graph": text}
+    metadata = {"format": FORMAT if stored is graph else OPEN_FORMAT, "coded": parts.describe(coded), "graph": text}
     write_atomically(Path(path), container.pack(entries, metadata))
 
 
-def read(path: str | Path) -> Graph:
+def read(path: str | Path) -> Graph | OpenGraph:
     """Return the graph of a file of `write`, checked whole.
 
     Raises InputError where the file is missing, damaged or made to harm: an unknown operation, shapes that do not fit,
@@ -67,13 +69,13 @@ def read(path: str | Path) -> Graph:
         return _graph(content)
     except (Damage, InputError) as error:
         raise InputError(Damage(str(error)).of(str(path), WRITER)) from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, ArithmeticError) as error:
         raise InputError(Damage(repr(error)).of(str(path), WRITER)) from error
 
 
-def _graph(content: bytes) -> Graph:
+def _graph(content: bytes) -> Graph | OpenGraph:
     entries, metadata = container.unpack(content)
-    if metadata.keys() != {"sha256", "format", "coded", "graph"} or metadata["format"] != FORMAT:
+    if metadata.keys() != {"sha256", "format", "coded", "graph"} or metadata["format"] not in (FORMAT, OPEN_FORMAT):
         raise Damage(f"its format is {str(metadata.get('format'))[:40]!a}, not {FORMAT!r}")
     stored = parts.gather(entries, metadata["coded"])
     for name, one in stored.items():
@@ -97,10 +99,70 @@ def _graph(content: bytes) -> Graph:
         whole = type(positional) is list and type(keywords) is dict
         if not whole or sorted(graph.argument_names()) != sorted(inputs):
             raise Damage("its arguments are not its inputs")
-    graph.shapes(1)  # before any tensor takes memory
-    graph.value_kinds()
+    opened = _open_restored(graph, document["open"]) if metadata["format"] == OPEN_FORMAT else None
+    shaped = opened.shaped(opened.example) if opened else graph
+    shaped.shapes(1)  # before any tensor takes memory
+    shaped.value_kinds()
     graph.tensors = {name: one.array() for name, one in stored.items()}
-    return graph
+    return opened or graph
+
+
+def _open_written(graph: OpenGraph) -> dict[str, Any]:
+    return {
+        "ranges": graph.ranges,
+        "example": graph.example,
+        "inputs": {name: _sizes_written(shape) for name, shape in graph.inputs.items()},
+        "tensors": {name: _sizes_written(shape) for name, shape in graph.tensors.items()},
+        "attributes": {
+            node: {key: _sizes_written(value) for key, value in changed.items()}
+            for node, changed in graph.attributes.items()
+        },
+    }
+
+
+def _open_restored(graph: Graph, written: dict[str, Any]) -> OpenGraph:
+    """Return the graph with its open sizes, checked at the example's."""
+    ranges, example = [(least, most) for least, most in written["ranges"]], tuple(written["example"])
+    inputs = {name: tuple(map(_size_restored, shape)) for name, shape in written["inputs"].items()}
+    tensors = {name: tuple(map(_size_restored, shape)) for name, shape in written["tensors"].items()}
+    attributes = {
+        node: {key: _size_restored(value) for key, value in changed.items()}
+        for node, changed in written["attributes"].items()
+    }
+    whole = all(
+        type(least) is type(size) is int and type(most) in (int, float) and 0 < least <= size <= most
+        for (least, most), size in zip(ranges, example, strict=True)
+    )
+    axes = [size for shape in inputs.values() for size in shape if isinstance(size, OpenSize)]
+    if not whole or {size.of for size in axes} != {(place,) for place in range(len(ranges))}:
+        raise Damage(f"the sizes {example} of {ranges} are not open in its inputs")
+    if not all(size.factor > 0 for size in axes) or not set(tensors) <= set(graph.tensors):
+        raise Damage("its open sizes are of no input or tensor")
+    for node in graph.nodes:
+        if not set(attributes.get(node.name, ())) <= set(node.attributes):
+            raise Damage(f"node {node.name!a} has not the attributes {sorted(attributes[node.name])}")
+    found = OpenGraph(graph, ranges, example, inputs, attributes, tensors)
+    if list(found.shaped(example).inputs.items()) != list(graph.inputs.items()):
+        raise Damage("its open inputs are not its inputs")
+    return found
+
+
+def _sizes_written(value: Any) -> Any:
+    """Return a number or a list of them in JSON, an open size as a dict."""
+    if isinstance(value, OpenSize):
+        return {"of": value.of, "factor": value.factor.as_integer_ratio(), "offset": value.offset.as_integer_ratio()}
+    return [_sizes_written(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def _size_restored(written: Any) -> Any:
+    if isinstance(written, list):
+        return [_size_restored(part) for part in written]
+    if not isinstance(written, dict):
+        return written
+    factor, offset = (Fraction(*map(operator.index, written[name])) for name in ("factor", "offset"))
+    if not all(type(place) is int and place >= 0 for place in written["of"]):
+        raise Damage(f"an open size depends on {written['of']}")
+    return OpenSize(factor, offset, tuple(written["of"]))
 
 
 def _shapes_alone(stored: dict[str, Parts]) -> dict[str, np.ndarray]:

@@ -4,6 +4,7 @@ A rule of capture turns a call of PyTorch into nodes by way of a `Call`; a form 
 Neither needs torch or onnx to be imported here, so that an engine's file is read without them.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
@@ -175,7 +176,7 @@ class Operation:
             if not check(attributes[name]):
                 raise ValueError(f"{name} = {attributes[name]!r}")
         shape = self.shape(inputs, tensors, attributes)
-        if any(size < 0 for size in shape) or np.prod(shape, dtype=np.float64) >= LARGEST:
+        if any(size < 0 for size in shape) or math.prod(shape) >= LARGEST:
             raise ValueError(f"result of shape {shape}")
         return shape
 

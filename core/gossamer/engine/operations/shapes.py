@@ -1,5 +1,6 @@
 """The same values elsewhere: in other shapes and orders."""
 
+import math
 from functools import partial
 from typing import Any
 
@@ -26,11 +27,11 @@ from gossamer.engine.operations.entry import (
 
 
 def _reshape_shape(inputs: list[Shape], tensors: dict[str, Shape], attributes: dict[str, Any]) -> Shape:
-    shape, total = attributes["shape"], int(np.prod(inputs[0]))
+    shape, total = attributes["shape"], math.prod(inputs[0])
     require(shape.count(-1) <= 1 and min(shape, default=0) >= -1, f"shape {shape}")
-    known = int(np.prod([size for size in shape if size != -1]))
+    known = math.prod(size for size in shape if size != -1)
     shape = tuple(total // max(known, 1) if size == -1 else size for size in shape)
-    require(int(np.prod(shape)) == total, f"{inputs[0]} to {attributes['shape']}")
+    require(math.prod(shape) == total, f"{inputs[0]} to {attributes['shape']}")
     return shape
 
 

@@ -87,7 +87,7 @@ def _capture_index(call: Call) -> str:
     if not isinstance(x, str) or not whole or not is_tensor(places) or places.is_floating_point():
         raise NotCapturedError("an index that is computed")
     size = call.shape[1]
-    y = call.emit("take", [x], axis=1, places=[int(place) % size for place in places.flatten()])
+    y = _taken(call, x, 1, [int(place) % size for place in places.flatten()])
     return call.emit("reshape", [y], shape=call.sizes)
 
 
@@ -96,7 +96,15 @@ def _capture_index_select(call: Call) -> str:
     axis, places = call["dim"] % len(call.shape), call["index"]
     if axis == 0 or not is_tensor(places):
         raise NotCapturedError("places that are computed, or of the batch")
-    return call.emit("take", [call["self"]], axis=axis, places=places.tolist())
+    return _taken(call, call["self"], axis, places.tolist())
+
+
+def _taken(call: Call, x: Any, axis: int, places: list[int]) -> str:
+    """The values at these places, as a slice where each is the next one's neighbour."""
+    start, stop = places[0] if places else 0, places[-1] + 1 if places else 0
+    if places == list(range(start, stop)):
+        return call.emit("slice", [x], axis=axis, start=start, stop=stop, step=1)
+    return call.emit("take", [x], axis=axis, places=places)
 
 
 def _bind_take(
