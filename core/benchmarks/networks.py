@@ -103,14 +103,17 @@ def runtimes(model: torch.nn.Module, x: torch.Tensor, compiled: bool) -> dict[st
     return calls | {name: call for name, call in peers.items() if call}
 
 
-def deepsparse(python: str, model: torch.nn.Module, x: torch.Tensor, expected: torch.Tensor) -> float:
-    """DeepSparse's milliseconds, in the environment of that Python."""
+def deepsparse(
+    python: str, export: Callable[[str], object], inputs: list[torch.Tensor], expected: torch.Tensor
+) -> float:
+    """DeepSparse's milliseconds on what `export` writes to a path, in the environment of that Python."""
     script = Path(__file__).with_name("deepsparse_time.py")
     with tempfile.TemporaryDirectory() as folder:
-        path, source, target = (str(Path(folder) / name) for name in ("model.onnx", "x.npy", "y.npy"))
-        export_onnx(model, path, x)
-        np.save(source, x.numpy())
-        command = [python, str(script), path, source, target, "30" if len(x) == 1 else "8"]
+        path, source, target = (str(Path(folder) / name) for name in ("model.onnx", "x.npz", "y.npy"))
+        export(path)
+        np.savez(source, *(x.numpy() for x in inputs))
+        repeats, threads = "30" if len(inputs[0]) == 1 else "8", str(torch.get_num_threads())
+        command = [python, str(script), path, source, target, repeats, threads]
         ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         agree(torch.from_numpy(np.load(target)), expected, "DeepSparse")
     return float(ran.stdout.split()[-1])
@@ -137,7 +140,7 @@ def row(name: str, pattern: str, options: argparse.Namespace) -> dict[str, float
     dense = sum(parameter.nbytes for parameter in model.parameters())
     memory = compiled.bytes / dense if isinstance(compiled, engine.Engine) else 1.0
     if options.deepsparse:
-        times["DeepSparse"] = deepsparse(options.deepsparse, model, x, expected)
+        times["DeepSparse"] = deepsparse(options.deepsparse, lambda path: export_onnx(model, path, x), [x], expected)
     return times | {"compile": seconds, "memory": memory}
 
 

@@ -6,17 +6,19 @@
 `bert` is BERT-base's encoder and `minilm` one of 6 layers of width 384, both on 128 tokens; `vit` is ViT-B/16 at
 224×224. Weights and masks are random; every linear layer of the encoder is sparse. Prints the median milliseconds of
 PyTorch eager, torch.compile, ONNX Runtime, OpenVINO where it is installed (`pip install openvino`), and of the engine
-over both patterns, and its ratio to the fastest of them.
+over both patterns, and its ratio to the fastest of them. With `--deepsparse PYTHON`, as in `networks.py`, DeepSparse's
+are last, on the same weights in the form that it is fastest with: PyTorch's own export of plain attention.
 """
 
 import argparse
 import copy
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from layers import machine, medians
-from networks import PATTERNS, onnx_runtime, openvino
+from networks import PATTERNS, deepsparse, onnx_runtime, openvino
 
 import gossamer as gs
 
@@ -55,7 +57,31 @@ def row(name: str, pattern: str, options: argparse.Namespace) -> dict[str, float
     expected = calls["eager"]()
     for runtime, call in calls.items():
         torch.testing.assert_close(call(), expected, rtol=1e-3, atol=1e-3, msg=runtime)
-    return dict(zip(calls, (1000 * t for t in medians(list(calls.values()), options.repeats)), strict=True))
+    times = dict(zip(calls, (1000 * t for t in medians(list(calls.values()), options.repeats)), strict=True))
+    if options.deepsparse:
+        inputs = list(example.values())
+        network.set_attn_implementation("eager")
+        times["DeepSparse"] = deepsparse(
+            options.deepsparse, lambda path: _export(network, path, example), inputs, expected
+        )
+    return times
+
+
+def _export(network: torch.nn.Module, path: str, example: dict[str, torch.Tensor]) -> None:
+    """Write the network's ONNX file as torch does by tracing."""
+
+    class Hidden(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+            return self.network(**dict(zip(example, inputs, strict=True))).last_hidden_state
+
+    arguments = {"opset_version": 14, "input_names": list(example)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(Hidden().eval(), tuple(example.values()), path, dynamo=False, **arguments)
 
 
 def main() -> None:
@@ -67,6 +93,7 @@ def main() -> None:
     parser.add_argument("--sparsity", type=float, default=0.9)
     parser.add_argument("--repeats", type=int, default=3, help="turns of each runtime, of five timed calls each")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    parser.add_argument("--deepsparse", metavar="PYTHON", help="measure DeepSparse too, by this Python")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.set_grad_enabled(False)
@@ -75,12 +102,15 @@ def main() -> None:
     for name in options.models:
         for pattern in options.patterns:
             found = row(name, pattern, options)
-            ours = found.pop("engine")
+            ours, theirs = found.pop("engine"), found.pop("DeepSparse", None)
+            sparse = {"DeepSparse": theirs} if theirs else {}
             if (name, pattern) == (options.models[0], options.patterns[0]):
-                print("| " + " | ".join(["model", "pattern", *found, "engine", "to the fastest dense"]) + " |")
-                print("|" + "---|" * (len(found) + 4))
-            cells = [name, pattern, *(f"{t:.1f}" for t in (*found.values(), ours))]
-            print("| " + " | ".join([*cells, f"{min(found.values()) / ours:.2f}×"]) + " |", flush=True)
+                heads = ["model", "pattern", *found, *sparse, "engine", "to the fastest dense"]
+                heads += [f"to {peer}" for peer in sparse]
+                print("| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
+            cells = [name, pattern, *(f"{t:.1f}" for t in (*found.values(), *sparse.values(), ours))]
+            cells += [f"{t / ours:.2f}×" for t in (min(found.values()), *sparse.values())]
+            print("| " + " | ".join(cells) + " |", flush=True)
 
 
 if __name__ == "__main__":
