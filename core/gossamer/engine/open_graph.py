@@ -60,9 +60,9 @@ class OpenGraph:
     """A graph at one choice of its open sizes, `example`, and what differs at others.
 
     `ranges` holds each open size's least and greatest value, `inputs` the inputs' shapes without the batch. Of a node
-    whose attributes differ, `attributes` has these, with `OpenSize`s of the open sizes, which may be followed by those
-    of its inputs without the batch's. Of a tensor that grows, `graph` has the largest, and `tensors` the shape of the
-    corner of it that is read.
+    whose attributes differ, `attributes` has these: an `OpenSize` counts the open sizes first, then those of the node's
+    inputs for a batch of one. Of a tensor that grows, `graph` has the largest, and `tensors` the shape of the corner of
+    it that is read.
     """
 
     graph: Graph
@@ -82,7 +82,7 @@ class OpenGraph:
         """Return the graph at these sizes, its tensors as parts of this one's."""
         graph = replace(self.graph, nodes=[])
         graph.inputs = {name: tuple(at(size, known) for size in shape) for name, shape in self.inputs.items()}
-        corners = {name: _corner([at(size, known) for size in shape]) for name, shape in self.tensors.items()}
+        corners = {name: tuple(slice(at(size, known)) for size in shape) for name, shape in self.tensors.items()}
         graph.tensors = {name: tensor[corners.get(name, ...)] for name, tensor in self.graph.tensors.items()}
         for name, corner in corners.items():
             if graph.tensors[name].shape != tuple(part.stop for part in corner):
@@ -91,16 +91,11 @@ class OpenGraph:
         for node in self.graph.nodes:
             changed = self.attributes.get(node.name, {})
             filled = {key: _filled(value, _sizes(node, known, shapes)) for key, value in changed.items()}
-            node = Node(
-                node.operation, node.name, list(node.inputs), dict(node.tensors), node.attributes | filled, node.layer
-            )
+            attributes = node.attributes | filled
+            node = replace(node, inputs=list(node.inputs), tensors=dict(node.tensors), attributes=attributes)
             graph.nodes.append(node)
             shapes[node.name] = graph.shape(node, shapes)
         return graph
-
-
-def _corner(shape: list[int]) -> tuple[slice, ...]:
-    return tuple(slice(size) for size in shape)
 
 
 def _sizes(node: Node, known: Known, shapes: Mapping[str, Shape]) -> list[int]:
