@@ -14,41 +14,46 @@ from gossamer.nn.norm import BatchNorm2d
 pytestmark = pytest.mark.skipif(not kernels.available(), reason="Numba is not installed")
 
 
-def norms(channels, relu=False, **options):
+def norms(channels, **options):
     torch.manual_seed(0)
     plain = nn.BatchNorm2d(channels, **options)
     if plain.affine:
         nn.init.uniform_(plain.weight, 0.5, 1.5)
         nn.init.normal_(plain.bias)
-    return plain, BatchNorm2d.of(copy.deepcopy(plain), relu)
+    return plain, BatchNorm2d.of(copy.deepcopy(plain))
 
 
 @pytest.mark.parametrize("shape", [(32, 3, 40, 30), (4, 70, 4, 4), (2, 5, 1, 1), (3, 1, 7, 7), (1, 300, 3, 5)])
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("added", [False, True])
 @pytest.mark.parametrize("options", [{}, {"momentum": None}, {"eps": 0.1, "momentum": 0.5}], ids=str)
-def test_agrees_with_pytorchs(shape, threads, relu, options):
+def test_agrees_with_pytorchs(shape, threads, relu, added, options):
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        both, x = norms(shape[1], relu, **options), torch.empty(0)
+        both, x, other = norms(shape[1], **options), torch.empty(0), None
         for _ in range(2):
             x, gradient = 3 * torch.randn(shape) + torch.randn(shape[1])[:, None, None] * 100, torch.randn(shape)
             inputs = [x.clone().requires_grad_() for _ in both]
-            outputs = [norm(one) for norm, one in zip(both, inputs, strict=True)]
-            if relu:
-                outputs[0] = torch.relu(outputs[0])
-                gradient[outputs[0] < 1e-3] = 0  # rounding may say otherwise of what is nearly zero
+            others = [torch.ones(shape).requires_grad_() if added else None for _ in both]
+            y = both[0](inputs[0]) if others[0] is None else both[0](inputs[0]) + others[0]
+            outputs = [torch.relu(y) if relu else y, both[1](inputs[1], others[1], relu)]
+            gradient[y.abs() < 1e-3] = 0  # rounding may say otherwise of what is nearly zero
             for y in outputs:
                 y.backward(gradient)
             torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-3, atol=1e-3)
             torch.testing.assert_close(inputs[1].grad, inputs[0].grad, rtol=1e-3, atol=1e-3)
+            if added:
+                torch.testing.assert_close(others[1].grad, others[0].grad)
+            other = others[0]
         for name, value in both[0].state_dict().items():
             torch.testing.assert_close(both[1].state_dict()[name], value, rtol=1e-4, atol=1e-4)
         for name, value in both[0].named_parameters():
             torch.testing.assert_close(both[1].get_parameter(name).grad, value.grad, rtol=1e-3, atol=1e-3)
-        expected = both[0].eval()(x)
-        torch.testing.assert_close(both[1].eval()(x), torch.relu(expected) if relu else expected, rtol=1e-3, atol=1e-3)
+        expected = both[0].eval()(x) if other is None else both[0].eval()(x) + other
+        found = both[1].eval()(x, other, relu)
+        torch.testing.assert_close(found, torch.relu(expected) if relu else expected, rtol=1e-3, atol=1e-3)
     finally:
         torch.set_num_threads(before)
 
@@ -61,13 +66,13 @@ def test_little_is_lost_where_the_mean_is_far_from_zero():
 
 
 def test_results_are_the_same_for_every_number_of_threads():
-    x, gradient, found = torch.randn(8, 37, 6, 6), torch.randn(8, 37, 6, 6), []
+    (x, other, gradient), found = torch.randn(3, 8, 37, 6, 6), []
     before = torch.get_num_threads()
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
             norm, one = norms(37)[1], x.clone().requires_grad_()
-            y = norm(one)
+            y = norm(one, other, True)
             y.backward(gradient)
             found.append((y, one.grad, norm.weight.grad, norm.running_var))
     finally:
@@ -86,8 +91,8 @@ def test_leaves_the_rest_to_pytorch(change):
         x = x.bfloat16()
     if change == "channels last":
         x = x.contiguous(memory_format=torch.channels_last)
-    y = own(x)
-    torch.testing.assert_close(y, plain(x))
+    y = own(x, x, True)
+    torch.testing.assert_close(y, torch.relu(plain(x) + x))
     assert y.is_contiguous(memory_format=torch.channels_last) == (change == "channels last")
 
 

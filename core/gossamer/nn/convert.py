@@ -1,7 +1,6 @@
 """Sparse storage in the place of masked layers, and dense layers in the place of sparse storage."""
 
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, nn
@@ -9,7 +8,8 @@ from torch import Tensor, nn
 from gossamer.errors import InputError, of_type
 from gossamer.nn.conv import SparseConv1d, SparseConv2d
 from gossamer.nn.linear import SparseLinear
-from gossamer.nn.norm import BatchNorm2d, Done
+from gossamer.nn.joined import join, part
+from gossamer.nn.norm import BatchNorm2d
 from gossamer.nn.storage import SparseWeight
 
 STORED: dict[type[nn.Module], Any] = {nn.Linear: SparseLinear, nn.Conv1d: SparseConv1d, nn.Conv2d: SparseConv2d}
@@ -21,7 +21,8 @@ def convert(model: nn.Module, masks: Mapping[str, Tensor] | None = None) -> nn.M
     `masks` is a masking, or parameter names and boolean tensors. Without masks it goes the way back: every layer of
     sparse storage becomes an ordinary one with zeros. Parameters are new ones, so make the optimizer afterwards, and
     sparsify the converted model for a method that moves its topology. Batch norms, which would then take much of the
-    time, become `gossamer.nn.norm.BatchNorm2d`, and keep their parameters; a ReLU after one in a Sequential joins it.
+    time, become `gossamer.nn.norm.BatchNorm2d`, and keep their parameters; in training they take over the residuals and
+    ReLUs that follow them in a module's `forward` (`gossamer.nn.joined`).
 
     Raises `InputError`, before anything is changed, for a masked weight that is not that of a Linear, Conv1d or Conv2d,
     for one that is tied to another, and for a model that is itself the layer.
@@ -31,7 +32,7 @@ def convert(model: nn.Module, masks: Mapping[str, Tensor] | None = None) -> nn.M
     if masks is None:
         layers = {name: module.to_dense() for name, module in model.named_modules() if isinstance(module, SparseWeight)}  # pyright: ignore[reportCallIssue]
         norms = {name: module.to_plain() for name, module in model.named_modules() if type(module) is BatchNorm2d}
-        norms |= {name: nn.ReLU(module.inplace) for name, module in model.named_modules() if type(module) is Done}
+        part(model)
     else:
         layers = {name.rpartition(".")[0]: _stored(model, name, mask) for name, mask in masks.items()}
         norms = {
@@ -42,6 +43,8 @@ def convert(model: nn.Module, masks: Mapping[str, Tensor] | None = None) -> nn.M
             raise InputError(f"the model is itself the layer to convert; use {type(layer).__name__} directly.")
     for name, layer in (layers | norms).items():
         model.set_submodule(name, layer)
+    if masks is not None:
+        join(model)
     return model
 
 
@@ -60,17 +63,3 @@ def _stored(model: nn.Module, name: str, mask: Tensor) -> nn.Module:
     if sum(other is parameter for _, other in model.named_parameters(remove_duplicate=False)) > 1:
         raise InputError(f"{name} is tied to another weight, which sparse storage would untie. Exclude it.")
     return STORED[type(layer)].from_dense(layer, mask)
-
-
-def _norms(model: nn.Module) -> dict[str, nn.Module]:
-    """What takes the place of batch norms, and of the ReLUs that they take over."""
-    found: dict[str, nn.Module] = {}
-    for name, module in model.named_modules():
-        if type(module) is nn.BatchNorm2d and name:
-            found.setdefault(name, BatchNorm2d.of(module))
-        if type(module) is nn.Sequential:
-            prefix = name + "." if name else ""
-            for (first, norm), (second, after) in pairwise(module.named_children()):
-                if type(norm) is nn.BatchNorm2d and type(after) is nn.ReLU:
-                    found[prefix + first], found[prefix + second] = BatchNorm2d.of(norm, relu=True), Done(after.inplace)
-    return found

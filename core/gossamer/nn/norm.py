@@ -13,54 +13,44 @@ class BatchNorm2d(nn.BatchNorm2d):
     """PyTorch's batch norm, and its state, in training some times as fast on the CPU.
 
     Each channel is read from memory once in a pass; PyTorch's reads all of them for the statistics, then all of them
-    again. Contiguous float32 on the CPU, affine and with running statistics; anything else is left to PyTorch. With
-    `relu` it is a ReLU, too, whose gradient takes no pass of its own.
+    again. Contiguous float32 on the CPU, affine and with running statistics; anything else is left to PyTorch.
     """
 
-    relu = False
-
     @classmethod
-    def of(cls, norm: nn.BatchNorm2d, relu: bool = False) -> Self:
+    def of(cls, norm: nn.BatchNorm2d) -> Self:
         """A norm with the same parameters and statistics, the very tensors."""
-        made = _as(cls, norm)
-        made.relu = relu
-        return made
+        return _as(cls, norm)
 
     def to_plain(self) -> nn.BatchNorm2d:
-        """PyTorch's own, likewise, without the ReLU."""
-        made = _as(nn.BatchNorm2d, self)
-        made.__dict__.pop("relu", None)
-        return made
+        """PyTorch's own, likewise."""
+        return _as(nn.BatchNorm2d, self)
 
-    def forward(self, input: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, C, H, W)."""
-        if not self.training or torch.compiler.is_compiling() or not self._fits(input):
+    def forward(self, input: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
+        """(N, C, H, W) to (N, C, H, W): the norm, plus the residual (N, C, H, W) if given, and its ReLU if asked for.
+
+        Neither takes a pass over memory of its own.
+        """
+        if not self.training or torch.compiler.is_compiling() or not self._fits(input, residual):
             y = super().forward(input)
-            return torch.relu(y) if self.relu else y
+            y = y if residual is None else y + residual
+            return torch.relu(y) if relu else y
         momentum, count = self.momentum, self.num_batches_tracked
         if count is not None:
             count.add_(1)
         if momentum is None:
             momentum = 1 / float(count)  # pyright: ignore[reportArgumentType]
-        y, mean, variance = _BatchNorm.apply(input, self.weight, self.bias, self.eps, self.relu)  # pyright: ignore[reportGeneralTypeIssues]
+        y, mean, variance = _BatchNorm.apply(input, self.weight, self.bias, residual, self.eps, relu)  # pyright: ignore[reportGeneralTypeIssues]
         values = input.numel() // input.shape[1]
         with torch.no_grad():
             self.running_mean.lerp_(mean, momentum)  # pyright: ignore[reportOptionalMemberAccess]
             self.running_var.lerp_(variance * (values / (values - 1)), momentum)  # pyright: ignore[reportOptionalMemberAccess]
         return y
 
-    def _fits(self, x: Tensor) -> bool:
+    def _fits(self, x: Tensor, residual: Tensor | None) -> bool:
         own = (self.weight, self.bias, self.running_mean, self.running_var, self.num_batches_tracked)
-        whole = x.dim() == 4 and x.shape[1] == self.num_features and x.is_contiguous()
-        return whole and x.numel() > x.shape[1] and None not in own and in_kernels(x, *own[:4])
-
-
-class Done(nn.ReLU):
-    """Stands where a ReLU stood that the norm before it has taken over."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """The input, which is not negative."""
-        return input
+        whole = x.dim() == 4 and x.shape[1] == self.num_features and x.is_contiguous() and x.numel() > x.shape[1]
+        alike = residual is None or (residual.shape == x.shape and residual.is_contiguous())
+        return whole and alike and all(t is not None for t in own) and in_kernels(x, residual, *own[:4])
 
 
 def _as(kind: type[Any], norm: nn.BatchNorm2d) -> Any:
@@ -70,30 +60,40 @@ def _as(kind: type[Any], norm: nn.BatchNorm2d) -> Any:
 
 
 class _BatchNorm(torch.autograd.Function):
-    """Images, weight, bias, ε and whether a ReLU follows to the result, and each channel's mean and biased variance."""
+    """Images, weight, bias, residual or None, ε and whether a ReLU follows to the result and the channels' moments."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, epsilon: float, relu: bool
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None, epsilon: float, relu: bool
     ) -> tuple[Tensor, Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         from gossamer.kernels import batch_norm
 
         y, mean, variance = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
-        given, made = ([t.detach().numpy() for t in some] for some in ((x, weight, bias), (y, mean, variance)))
+        given, made = ([_array(t) for t in some] for some in ((x, weight, bias, residual), (y, mean, variance)))
         batch_norm.forward(*given, epsilon, relu, *made, threads=torch.get_num_threads())  # pyright: ignore[reportCallIssue]
-        ctx.save_for_backward(x, weight, bias, mean, variance)
-        ctx.epsilon, ctx.relu = epsilon, relu
+        ctx.epsilon, ctx.relu, ctx.through = epsilon, relu, relu and residual is not None
+        ctx.save_for_backward(x, weight, bias, mean, variance, *([y] if ctx.through else []))
         ctx.mark_non_differentiable(mean, variance)
+        ctx.set_materialize_grads(False)
         return y, mean, variance
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, gradient: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         from gossamer.kernels import batch_norm
 
-        x, weight, bias, mean, variance = ctx.saved_tensors
+        if gradient is None:
+            return (None,) * 6
+        x, weight, bias, mean, variance, *result = ctx.saved_tensors
         made = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
-        given = [t.detach().numpy() for t in (mean, variance, gradient.contiguous(), *made)]
-        own = [t.detach().numpy() for t in (x, weight, bias)]
+        gradient = gradient.contiguous()
+        to_residual = torch.empty_like(x) if ctx.through else gradient
+        through = (*result, to_residual) if ctx.through else ()
+        given = [_array(t) for t in (mean, variance, gradient, *made, *through)]
+        own = [_array(t) for t in (x, weight, bias)]
         batch_norm.backward(*own, ctx.epsilon, ctx.relu, *given, threads=torch.get_num_threads())  # pyright: ignore[reportCallIssue]
-        return *made, None, None
+        return *made, to_residual if ctx.needs_input_grad[3] else None, None, None
+
+
+def _array(tensor: Tensor | None) -> Any:
+    return None if tensor is None else tensor.detach().numpy()
