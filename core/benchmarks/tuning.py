@@ -66,6 +66,7 @@ def trainings(threads: int) -> Iterator[Callable[[], None]]:
     """Forward and backward of a sparse matrix."""
     from gossamer.kernels import training
     from gossamer.kernels.geometry import Geometry
+    from gossamer.kernels.layout import Floats
 
     rng = np.random.default_rng(0)
     for sparsity in (0.9, 0.99):
@@ -75,7 +76,10 @@ def trainings(threads: int) -> Iterator[Callable[[], None]]:
         x, y = rng.standard_normal((2, 128, 1024), np.float32)
         back, grown = np.empty_like(x), np.empty_like(values)
 
-        def step(structure=structure, values=values, x=x, y=y, back=back, grown=grown) -> None:
+        arrays = (values, x, y, back, grown)
+
+        def step(structure=structure, arrays=arrays) -> None:
+            values, x, y, back, grown = map(Floats.of, arrays)
             training.multiply(structure, values, None, x, y, threads)
             training.multiply_back(structure, values, x, y, back, grown, threads)
 

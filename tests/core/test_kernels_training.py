@@ -1,7 +1,5 @@
 """The kernels of both gradients against their NumPy twins."""
 
-import weakref
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +8,7 @@ from hypothesis import strategies as st
 from gossamer import kernels
 from gossamer.kernels import reference
 from gossamer.kernels.geometry import Geometry
+from gossamer.kernels.layout import Floats
 
 pytestmark = pytest.mark.skipif(not kernels.available(), reason="Numba is not installed")
 
@@ -46,8 +45,8 @@ def test_convolutions_and_their_gradients(
     gradient = rng.standard_normal(expected.shape, np.float32)
     out, to_x, to_values = np.empty(expected.shape, np.float32), np.empty_like(x), np.zeros_like(values)
     for _ in range(2):
-        training.convolve(structure, values, bias, x, out, threads)
-        training.convolve_back(structure, values, x, gradient, to_x, to_values, threads)
+        training.convolve(structure, *map(Floats.of, (values, bias, x, out)), threads)
+        training.convolve_back(structure, *map(Floats.of, (values, x, gradient, to_x, to_values)), threads)
         np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-4)
         back = reference.conv2d_input(gradient, weight, x.shape, *geometry)
         np.testing.assert_allclose(to_x, back, rtol=1e-4, atol=1e-4)
@@ -75,8 +74,8 @@ def test_products_and_their_gradients(n, inputs, outputs, block, threads, seed):
     structure = training.Structure(np.flatnonzero(mask), Geometry((*mask.shape, 1, 1)))
     x, gradient = rng.standard_normal((n, inputs), np.float32), rng.standard_normal((n, len(mask)), np.float32)
     out, to_x, to_values = np.empty_like(gradient), np.empty_like(x), np.zeros_like(values)
-    training.multiply(structure, values, bias, x, out, threads)
-    training.multiply_back(structure, values, x, gradient, to_x, to_values, threads)
+    training.multiply(structure, *map(Floats.of, (values, bias, x, out)), threads)
+    training.multiply_back(structure, *map(Floats.of, (values, x, gradient, to_x, to_values)), threads)
     np.testing.assert_allclose(out, reference.linear(x, weight, bias), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(to_x, gradient @ weight, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(to_values, (gradient.T @ x)[mask], rtol=1e-4, atol=1e-3)
@@ -112,17 +111,24 @@ def test_gradients_are_the_same_for_every_number_of_threads():
     for threads in (1, 2, 3, 20):
         structure = training.Structure(np.flatnonzero(mask), geometry)
         to_x, to_values = np.empty_like(x), np.empty_like(values)
-        training.convolve_back(structure, values, x, gradient, to_x, to_values, threads)
+        training.convolve_back(structure, *map(Floats.of, (values, x, gradient, to_x, to_values)), threads)
         found.append((to_x, to_values))
     assert all(np.array_equal(a, b) for other in found for a, b in zip(found[0], other, strict=True))
 
 
-def test_a_batch_keeps_no_arrays_of_its_caller():
+def test_a_bias_is_forgotten():
     from gossamer.kernels import training
 
     structure = training.Structure(np.arange(4), Geometry((2, 2, 1, 1)))
-    x, out = np.ones((3, 2, 5, 5), np.float32), np.empty((3, 2, 5, 5), np.float32)
-    kept = weakref.ref(x)
-    training.convolve(structure, np.ones(4, np.float32), None, x, out)
-    del x
-    assert kept() is None
+    values, bias, x, out = np.ones(4), np.arange(2.0), np.ones((3, 2, 5, 5)), np.empty((3, 2, 5, 5))
+    values, bias, x, out = (a.astype(np.float32) for a in (values, bias, x, out))
+    given, places = Floats.of(values), (Floats.of(x), Floats.of(out))
+    for some, expected in ((None, [2, 2]), (Floats.of(bias), [2, 3]), (None, [2, 2])):
+        training.convolve(structure, given, some, *places)
+        np.testing.assert_array_equal(out, np.broadcast_to(np.float32(expected)[:, None, None], out.shape))
+
+
+def test_memory_of_other_arrays_is_refused():
+    for array in (np.zeros((2, 4), np.float32)[:, ::2], np.zeros(3)):
+        with pytest.raises(ValueError, match="contiguous float32"):
+            Floats.of(array)

@@ -4,6 +4,8 @@ What follows a norm goes along: a residual that is added, and a ReLU.
 """
 
 import functools
+import math
+from collections.abc import Sequence
 from enum import IntEnum, auto
 from typing import Any
 
@@ -13,6 +15,7 @@ from numba.core.types import int64, void
 
 from gossamer.kernels.compiled import CFunction, c_function
 from gossamer.kernels.image_loops import F, fast, summing
+from gossamer.kernels.layout import Floats
 from gossamer.kernels.memory import float32_at, floats, peek, peek_float
 from gossamer.kernels.tasks import Program, Task
 
@@ -20,25 +23,28 @@ BAND = 4096  # pixels of one image that an item holds, if its channels are small
 
 
 class NormTable(IntEnum):
-    """The columns of a batch norm's table; strides are in bytes, sums and factors float32 (channels,)."""
+    """The columns of a batch norm's table: first the addresses of arrays, those of images and float32 (channels,)."""
 
     X = 0
     OUT = auto()  # what comes out, or the gradient to x
-    GRADIENT = auto()  # to what came out
-    RESIDUAL = auto()  # what is added, or its gradient; 0 if there is none
-    RESULT = auto()  # what came out, where there is a residual
-    IMAGES = auto()
-    CHANNELS = auto()
-    PIXELS = auto()  # of a channel, contiguous
-    BAND = auto()  # channels of an item
-    EPSILON = auto()  # float32
-    RELU = auto()  # 1 where what is negative becomes 0
     WEIGHT = auto()
     BIAS = auto()
     MEAN = auto()
     VARIANCE = auto()  # biased
-    TO_WEIGHT = auto()  # the gradients, of which bias's comes first
+    RESIDUAL = auto()  # what is added, or its gradient; 0 if there is none
+    RUNNING_MEAN = auto()  # going forward
+    RUNNING_VARIANCE = auto()  # unbiased
+    GRADIENT = auto()  # going back, to what came out
+    RESULT = auto()  # what came out, where there is a residual
+    TO_WEIGHT = auto()  # the gradients
     TO_BIAS = auto()
+    IMAGES = auto()
+    CHANNELS = auto()
+    PIXELS = auto()  # of a channel, contiguous
+    BAND = auto()  # channels of an item
+    RELU = auto()  # 1 where what is negative becomes 0
+    EPSILON = auto()  # float32
+    MOMENTUM = auto()  # float32, the share of these images in what runs on
     SIZE = auto()
 
 
@@ -127,7 +133,11 @@ def normalize(table: int, worker: int, first: int, end: int) -> None:
     """out = (x - mean) / √(variance + ε) · weight + bias + residual, or its ReLU; an item is a band of channels."""
     images, channels, band = peek(table, NormTable.IMAGES), peek(table, NormTable.CHANNELS), peek(table, NormTable.BAND)
     mean, variance = floats(peek(table, NormTable.MEAN)), floats(peek(table, NormTable.VARIANCE))
-    each, low = 1.0 / (images * peek(table, NormTable.PIXELS)), F(0.0) if peek(table, NormTable.RELU) else F(-np.inf)
+    running_mean, momentum = floats(peek(table, NormTable.RUNNING_MEAN)), peek_float(table, NormTable.MOMENTUM)
+    running_variance = floats(peek(table, NormTable.RUNNING_VARIANCE))
+    count = images * peek(table, NormTable.PIXELS)
+    unbiased = F(count / (count - 1))
+    each, low = 1.0 / count, F(0.0) if peek(table, NormTable.RELU) else F(-np.inf)
     for item in range(first, end):
         start, stop = item * band, min((item + 1) * band, channels)
         mean[start:stop], variance[start:stop] = F(0.0), F(0.0)
@@ -140,6 +150,8 @@ def normalize(table: int, worker: int, first: int, end: int) -> None:
         for c in range(start, stop):
             variance[c] = max(variance[c] - mean[c] * mean[c], F(0.0))
             mean[c] += _at(table, NormTable.X, 0, c)[0]
+            running_mean[c] += momentum * (mean[c] - running_mean[c])
+            running_variance[c] += momentum * (variance[c] * unbiased - running_variance[c])
         for n in range(images):
             for c in range(start, stop):
                 _, a, b = _factors(table, c)
@@ -183,76 +195,86 @@ def normalize_back(table: int, worker: int, first: int, end: int) -> None:
                 _combined(g, x, _at(table, NormTable.OUT, n, c), p, q, a, by_x, shift)
 
 
+class _Pass:
+    """Forward or back on images of one shape, to be run again."""
+
+    def __init__(self, function: CFunction, shape: Sequence[int], threads: int):
+        channels, pixels = shape[1], math.prod(shape[2:])
+        band = max(1, min(BAND // max(1, pixels), channels // threads))
+        self.table = np.zeros(NormTable.SIZE, np.int64)
+        self.table[NormTable.IMAGES : NormTable.RELU] = shape[0], channels, pixels, band
+        self.numbers = self.table.view(np.float32)[2 * NormTable.EPSILON :: 2]
+        self.program = Program([Task(function, self.table, -(-channels // band))], threads, beside_torch=True)
+
+
 @functools.lru_cache(maxsize=256)
-def _idle(function: CFunction, shape: tuple[int, ...], threads: int) -> list[tuple[np.ndarray, Program]]:
-    """The tables and programs of a pass that no thread runs at present."""
+def _idle(function: CFunction, shape: Sequence[int], threads: int) -> list[_Pass]:
+    """The passes that no thread runs at present."""
     return []
 
 
-def _made(function: CFunction, shape: tuple[int, ...], threads: int) -> tuple[np.ndarray, Program]:
-    """The table and the program of a pass on images of this shape."""
-    table = np.zeros(NormTable.SIZE, np.int64)
-    channels, pixels = shape[1], int(np.prod(shape[2:]))
-    band = max(1, min(BAND // max(1, pixels), channels // threads))
-    table[NormTable.IMAGES : NormTable.EPSILON] = shape[0], channels, pixels, band
-    return table, Program([Task(function, table, -(-channels // band))], threads, beside_torch=True)
-
-
-def _run(function: CFunction, x: np.ndarray, epsilon: float, relu: bool, threads: int, **arrays: Any) -> None:
-    """Run a pass on contiguous images x (N, C, …); `arrays` are all arrays by the names of their columns, or None."""
-    idle = _idle(function, x.shape, threads)
+def _run(
+    function: CFunction, threads: int, relu: bool, numbers: tuple[float, float], *arrays: Floats | None
+) -> None:
+    """Run a pass with the arrays in the table's order and the numbers ε and momentum."""
+    shape = arrays[0].shape  # pyright: ignore[reportOptionalMemberAccess]
+    idle = _idle(function, shape, threads)
     try:
-        table, program = idle.pop()
+        one = idle.pop()
     except IndexError:
-        table, program = _made(function, x.shape, threads)
-    table.view(np.float32)[2 * NormTable.EPSILON], table[NormTable.RELU] = epsilon, relu
-    table[NormTable.X] = x.ctypes.data
-    for name, array in arrays.items():
-        table[NormTable[name]] = 0 if array is None else array.ctypes.data
-    program()
-    idle.append((table, program))
+        one = _Pass(function, shape, threads)
+    one.table[: len(arrays)] = [0 if array is None else array.address for array in arrays]
+    one.table[_RELU], one.numbers[:] = relu, numbers
+    one.program()
+    idle.append(one)
+
+
+_RELU = int(NormTable.RELU)
 
 
 def forward(
-    x: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray,
-    residual: np.ndarray | None,
+    x: Floats,
+    weight: Floats,
+    bias: Floats,
+    residual: Floats | None,
     epsilon: float,
     relu: bool,
-    out: np.ndarray,
-    mean: np.ndarray,
-    variance: np.ndarray,
+    momentum: float,
+    out: Floats,
+    mean: Floats,
+    variance: Floats,
+    running_mean: Floats,
+    running_variance: Floats,
     threads: int = 1,
 ) -> None:
     """Set out (N, C, …) to the norm of x plus the residual (N, C, …), or None, or to the ReLU of that.
 
-    mean and variance (C,), biased, become those of x's channels.
+    mean and variance (C,), biased, become those of x's channels, whose share in those that run on, with an unbiased
+    variance, is the momentum. A channel has more than one value.
     """
-    arrays = {"WEIGHT": weight, "BIAS": bias, "OUT": out, "MEAN": mean, "VARIANCE": variance, "RESIDUAL": residual}
-    _run(normalize, x, epsilon, relu, threads, **arrays)
+    given = (x, out, weight, bias, mean, variance, residual, running_mean, running_variance)
+    _run(normalize, threads, relu, (epsilon, momentum), *given)
 
 
 def backward(
-    x: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray,
+    x: Floats,
+    weight: Floats,
+    bias: Floats,
     epsilon: float,
     relu: bool,
-    mean: np.ndarray,
-    variance: np.ndarray,
-    gradient: np.ndarray,
-    to_x: np.ndarray,
-    to_weight: np.ndarray,
-    to_bias: np.ndarray,
-    result: np.ndarray | None = None,
-    to_residual: np.ndarray | None = None,
+    mean: Floats,
+    variance: Floats,
+    gradient: Floats,
+    to_x: Floats,
+    to_weight: Floats,
+    to_bias: Floats,
+    result: Floats | None = None,
+    to_residual: Floats | None = None,
     threads: int = 1,
 ) -> None:
     """Set to_x (N, C, …), to_weight and to_bias (C,) from the gradient (N, C, …) to what `forward` put out.
 
     Where there was a residual before a ReLU, `result` is what forward put out, and to_residual is set, too.
     """
-    arrays = {"WEIGHT": weight, "BIAS": bias, "MEAN": mean, "VARIANCE": variance, "GRADIENT": gradient}
-    arrays |= {"OUT": to_x, "TO_WEIGHT": to_weight, "TO_BIAS": to_bias}
-    _run(normalize_back, x, epsilon, relu, threads, **arrays, RESULT=result, RESIDUAL=to_residual)
+    given = (x, to_x, weight, bias, mean, variance, to_residual, None, None, gradient, result, to_weight, to_bias)
+    _run(normalize_back, threads, relu, (epsilon, 0.0), *given)

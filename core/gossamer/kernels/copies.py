@@ -11,7 +11,7 @@ from numba.core.types import int64, void
 
 from gossamer.kernels.compiled import CFunction, c_function
 from gossamer.kernels.geometry import Axis
-from gossamer.kernels.memory import float32_at, peek, poke
+from gossamer.kernels.memory import float32_at, floats, peek, poke
 from gossamer.kernels.simd import BYTES, LANES, Vectors, const, intrinsic
 from gossamer.kernels.tasks import Task
 
@@ -125,7 +125,7 @@ def line(whole: int, part: int, step: int, count: int, apart: bool) -> None:
 
 @njit
 def rows(table: int, item: int, apart: bool) -> None:
-    """Copy one channel of an image to its phases (`apart`) or back."""
+    """Copy one channel of an image to its phases (`apart`) or back, zeros to pixels that are in no phase."""
     n, channel = item // peek(table, CopyTable.CHANNELS), item % peek(table, CopyTable.CHANNELS)
     step, columns, width = peek(table, CopyTable.STEP), peek(table, CopyTable.COLUMNS), peek(table, CopyTable.WIDTH)
     image = peek(table, CopyTable.IMAGE) + n * peek(table, CopyTable.IMAGE_IMAGE)
@@ -134,6 +134,9 @@ def rows(table: int, item: int, apart: bool) -> None:
     phases += n % peek(table, CopyTable.PHASES_IMAGES) * peek(table, CopyTable.PHASES_IMAGE)
     phases += channel * peek(table, CopyTable.PHASES_CHANNEL)
     plane = peek(table, CopyTable.PHASES_PLANE)
+    if not apart and peek(table, CopyTable.ROWS) * columns < peek(table, CopyTable.STRIDE) * step:
+        for row in range(peek(table, CopyTable.HEIGHT)):
+            floats(image + row * peek(table, CopyTable.IMAGE_ROW))[:width] = 0
     for k in range(peek(table, CopyTable.ROWS)):
         row, target = peek(table, CopyTable.FIRST + k), phases + k * columns * plane
         while row < peek(table, CopyTable.HEIGHT):
@@ -193,7 +196,7 @@ def splitting(rows: Axis, columns: Axis, images: np.ndarray, phases: np.ndarray)
 
 
 def merging(rows: Axis, columns: Axis, images: np.ndarray, phases: np.ndarray) -> Task:
-    """The task that copies images from their phases."""
+    """The task that copies images from their phases, zeros for pixels that have none."""
     return _copies(merge, rows, columns, images, phases)
 
 

@@ -1,6 +1,9 @@
 """Where the images of a tensor lie in memory: rows and planes with a halo of zeros around every image."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -77,6 +80,25 @@ def aligned(size: int) -> np.ndarray:
     raw = np.zeros(size + LINE, np.float32)
     skip = -raw.ctypes.data % 64 // 4
     return raw[skip : skip + size]
+
+
+class Floats(NamedTuple):
+    """Contiguous float32 in memory that someone else keeps alive; quicker to make than an array."""
+
+    address: int
+    shape: Sequence[int]
+
+    @classmethod
+    def of(cls, array: np.ndarray) -> "Floats":
+        """Those of a contiguous float32 array."""
+        if array.dtype != np.float32 or not array.flags.c_contiguous:
+            raise ValueError(f"the array must hold contiguous float32, not {array.dtype} with strides {array.strides}")
+        return cls(array.ctypes.data, array.shape)
+
+    def part(self, start: int, stop: int) -> "Floats":
+        """Those of indices start … stop - 1 in the first dimension."""
+        rest = tuple(self.shape[1:])
+        return Floats(self.address + 4 * start * math.prod(rest), (stop - start, *rest))
 
 
 class Scratch:

@@ -4,11 +4,12 @@ Each pass over a batch is one program, which `training_batches` puts together.
 """
 
 import threading
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from gossamer.kernels.geometry import Geometry
+from gossamer.kernels.layout import Floats
 from gossamer.kernels.linear_layer import ROWS
 from gossamer.kernels.packing import Topology
 from gossamer.kernels.training_batches import Batch
@@ -28,9 +29,9 @@ class Structure(Topology):
         self.idle: dict[tuple, list[Batch]] = {}
         self.lock = threading.Lock()
 
-    def batch(self, x: np.ndarray, y: np.ndarray, threads: int) -> Batch:
-        """Programs and scratch memory for inputs and outputs like these, to be given back."""
-        key = (x.shape, threads)
+    def batch(self, x: Sequence[int], y: Sequence[int], threads: int) -> Batch:
+        """Programs and scratch memory for inputs and outputs of these shapes, to be given back."""
+        key = (x, threads)
         with self.lock:
             idle = self.idle.pop(key, [])
             if idle:
@@ -49,73 +50,60 @@ class Structure(Topology):
 
 
 def convolve(
-    structure: Structure, values: np.ndarray, bias: np.ndarray | None, x: np.ndarray, out: np.ndarray, threads: int = 1
+    structure: Structure, values: Floats, bias: Floats | None, x: Floats, out: Floats, threads: int = 1
 ) -> None:
-    """Set out (N, O, OH, OW) to the convolution of x (N, I, H, W) with `values` (non-zeros,), plus bias (O,) or None.
-
-    All arrays are contiguous.
-    """
-    if len(x):
-        batch = structure.batch(x, out, threads)
-        batch.forward_weights.set_bias(bias)
-        batch.run(batch.forward, values=values, x=x, y=out)
+    """Set out (N, O, OH, OW) to the convolution of x (N, I, H, W) with `values` (non-zeros,), plus bias (O,) or None."""
+    if x.shape[0]:
+        batch = structure.batch(x.shape, out.shape, threads)
+        batch.run(batch.forward(bias is not None), values=values, bias=bias, x=x, y=out)
         structure.give(batch)
 
 
 def convolve_back(
     structure: Structure,
-    values: np.ndarray,
-    x: np.ndarray,
-    gradient: np.ndarray,
-    to_x: np.ndarray | None,
-    to_values: np.ndarray | None,
+    values: Floats,
+    x: Floats,
+    gradient: Floats,
+    to_x: Floats | None,
+    to_values: Floats | None,
     threads: int = 1,
+    onto: bool = False,
 ) -> None:
-    """Set `to_x` (N, I, H, W) and `to_values` (non-zeros,), each unless None, from the gradient (N, O, OH, OW)."""
-    if not len(x):
-        if to_values is not None:
-            to_values[...] = 0
-        return
-    if to_x is not None and any(len(a.phases) < a.stride for a in structure.geometry.axes(x.shape[2:])):
-        to_x[...] = 0  # pixels that no kernel position meets
-    batch = structure.batch(x, gradient, threads)
-    program = batch.backward(to_x is not None, to_values is not None)
+    """Set `to_x` (N, I, H, W) and `to_values` (non-zeros,), each unless None, from the gradient (N, O, OH, OW).
+
+    N is not 0. `onto` adds to `to_values`, and is for one image, or for up to ROWS rows.
+    """
+    batch = structure.batch(x.shape, gradient.shape, threads)
+    program = batch.backward(to_x is not None, to_values is not None, onto)
     batch.run(program, values=values, x=x, y=gradient, to_x=to_x, to_values=to_values)
     structure.give(batch)
 
 
 def multiply(
-    structure: Structure, values: np.ndarray, bias: np.ndarray | None, x: np.ndarray, out: np.ndarray, threads: int = 1
+    structure: Structure, values: Floats, bias: Floats | None, x: Floats, out: Floats, threads: int = 1
 ) -> None:
     """Set out (N, O) to x (N, I) times the transposed weight (O, I, 1, 1) with `values`, plus bias (O,) or None."""
-    for some in _parts(len(x)):
-        convolve(structure, values, bias, x[some], out[some], threads)
+    for some in _parts(x.shape[0]):
+        convolve(structure, values, bias, x.part(*some), out.part(*some), threads)
 
 
 def multiply_back(
     structure: Structure,
-    values: np.ndarray,
-    x: np.ndarray,
-    gradient: np.ndarray,
-    to_x: np.ndarray | None,
-    to_values: np.ndarray | None,
+    values: Floats,
+    x: Floats,
+    gradient: Floats,
+    to_x: Floats | None,
+    to_values: Floats | None,
     threads: int = 1,
 ) -> None:
-    """Set `to_x` (N, I) and `to_values` (non-zeros,), each unless None, from the gradient (N, O) to the output."""
-    if to_values is not None and not len(x):
-        to_values[...] = 0
-    for some in _parts(len(x)):
-        grown: Any = to_values if to_values is None or some.start == 0 else np.empty_like(to_values)
-        batch = structure.batch(x[some], gradient[some], threads)
-        program = batch.backward(to_x is not None, to_values is not None)
-        back = None if to_x is None else to_x[some]
-        batch.run(program, values=values, x=x[some], y=gradient[some], to_x=back, to_values=grown)
-        structure.give(batch)
-        if to_values is not None and some.start:
-            to_values += grown
+    """Set `to_x` (N, I) and `to_values` (non-zeros,), each unless None, from the gradient (N, O); N is not 0."""
+    for some in _parts(x.shape[0]):
+        back = None if to_x is None else to_x.part(*some)
+        some_x, some_gradient = x.part(*some), gradient.part(*some)
+        convolve_back(structure, values, some_x, some_gradient, back, to_values, threads, onto=some[0] > 0)
 
 
-def _parts(rows: int) -> list[slice]:
-    """The rows that make whole images of ROWS, and the rest."""
+def _parts(rows: int) -> list[tuple[int, int]]:
+    """The first row, and that after the last, of what makes whole images of ROWS, and of the rest."""
     whole = rows - rows % ROWS
-    return [part for part in (slice(0, whole), slice(whole, rows)) if part.start < part.stop]
+    return [(start, stop) for start, stop in ((0, whole), (whole, rows)) if start < stop]

@@ -13,7 +13,7 @@ import numpy as np
 
 from gossamer.kernels import training_loops
 from gossamer.kernels.geometry import Geometry, Walk, backward, phases_walk
-from gossamer.kernels.layout import Layout, aligned
+from gossamer.kernels.layout import Floats, Layout, aligned
 from gossamer.kernels.packing import Topology, Weights
 from gossamer.kernels.simd import LANES
 from gossamer.kernels.strips import Strips, blocked, bound_sections
@@ -70,21 +70,30 @@ class Packed:
     def __init__(self, weights: Weights):
         self.weights, self.sections = weights, bound_sections(weights)
         self.gathers: list[Task] = []
+        self.bias_gathers: list[Task] = []
         self.places: list[tuple[np.ndarray, int]] = []  # where the address of the values goes
         for section, bound in zip(weights.sections, self.sections, strict=True):
+            self.bias_gathers.append(_gathering(section.channels, bound.bias, weights.shape[0]))
             if section.in_order:  # read where they are
                 self.places.append((bound.table, SectionTable.VALUES))
                 continue
-            table = np.zeros(len(Gather), np.int64)
-            table[Gather.SOURCE], table[Gather.TARGET] = section.source.ctypes.data, section.values.ctypes.data
-            table[Gather.COUNT], table[Gather.RUN], table[Gather.SIZE] = weights.nonzeros, RUN, section.source.size
-            self.places.append((table, Gather.VALUES))
-            self.gathers.append(Task(training_loops.gather, table, -(-section.source.size // RUN), keep=section))
+            self.gathers.append(_gathering(section.source, section.values, weights.nonzeros))
+            self.places.append((self.gathers[-1].table, Gather.VALUES))
+        self.has_bias = False
 
-    def set_bias(self, bias: np.ndarray | None) -> None:
-        """Take new biases, zeros if None."""
-        for section, bound in zip(self.weights.sections, self.sections, strict=True):
-            bound.bias[...] = 0 if bias is None else bias[section.channels]
+    def forget_bias(self) -> None:
+        """Have no bias, after the one of a call before."""
+        if self.has_bias:
+            for bound in self.sections:
+                bound.bias[...] = 0
+
+
+def _gathering(source: np.ndarray, target: np.ndarray, count: int) -> Task:
+    """The task that sets the target to those of `count` values that the source (int32) numbers, and to 0 elsewhere."""
+    table = np.zeros(len(Gather), np.int64)
+    table[Gather.SOURCE], table[Gather.TARGET] = source.ctypes.data, target.ctypes.data
+    table[Gather.COUNT], table[Gather.RUN], table[Gather.SIZE] = count, RUN, source.size
+    return Task(training_loops.gather, table, -(-source.size // RUN), keep=(source, target))
 
 
 Series = list[tuple[Task, int]]
@@ -99,17 +108,18 @@ class Batch:
     lanes = 1
     """how many images go side by side, and count as one"""
 
-    def __init__(self, topology: Topology, x: np.ndarray, y: np.ndarray, threads: int):
-        self.topology, self.key, self.threads = topology, (x.shape, threads), threads
-        self.x, self.y = _like(x), _like(y)
-        self.images, size = self.split(x)
+    def __init__(self, topology: Topology, x: Sequence[int], y: Sequence[int], threads: int):
+        self.topology, self.key, self.threads = topology, (x, threads), threads
+        self.x, self.y = _shaped(x), _shaped(y)
+        self.images, size = self.split(self.x)
         self.is_shared = self.images < threads
         workers = 1 if self.is_shared else threads
         self.scratches = [Scratch(topology.geometry, size, self.lanes) for _ in range(workers)]
         self.per_slot = -(-self.images // SLOTS)
         self.slots = -(-self.images // self.per_slot)
         self.places: dict[str, list[tuple[np.ndarray, int]]] = {}
-        self.programs: dict[tuple[bool, bool], Program] = {}
+        self.forwards: dict[bool, Program] = {}
+        self.backwards: dict[tuple[bool, bool, bool], Program] = {}
 
     def split(self, x: np.ndarray) -> tuple[int, tuple[int, int]]:
         """How many images x is, and their (rows, columns)."""
@@ -127,13 +137,12 @@ class Batch:
         """Have the address of what is called `name` written to a table's column before each run."""
         self.places.setdefault(name, []).append((table, column))
 
-    def run(self, program: Program, **arrays: np.ndarray | None) -> None:
-        """Run a program on these arrays."""
+    def run(self, program: Program, **arrays: Floats | None) -> None:
+        """Run a program on these."""
         for name, array in arrays.items():
             if array is not None:
-                address = array.ctypes.data
                 for table, column in self.places.get(name, ()):
-                    table[column] = address
+                    table[column] = array.address
         program()
 
     @cached_property
@@ -149,6 +158,8 @@ class Batch:
 
     def _packed(self, weights: Weights, walk: Walk) -> Packed:
         packed = Packed(blocked(weights, walk))
+        for task in packed.bias_gathers:
+            self.place("bias", task.table, Gather.VALUES)
         for table, column in packed.places:
             self.place("values", table, column)
         return packed
@@ -163,25 +174,30 @@ class Batch:
             return [in_turn(series, self.images, per_item)]
         return [task._replace(first=image * stride) for image in range(self.images) for task, stride in series[0]]
 
-    @cached_property
-    def forward(self) -> Program:
-        """x to y."""
+    def forward(self, bias: bool) -> Program:
+        """x to y, with a bias or without one."""
         packed = self.forward_weights
-        series = [
-            [self.enter(s, "x"), self._strips(packed, s.forward_walk, s.x, s.y), self.leave(s, "y")]
-            for s in self.scratches
-        ]
-        return Program(packed.gathers + self._rounds(series), self.threads, beside_torch=True)
-
-    def backward(self, to_x: bool, to_values: bool) -> Program:
-        """The gradient to y to those to x and to the values."""
-        found = self.programs.get((to_x, to_values))
+        packed.forget_bias()
+        found = self.forwards.get(bias)
         if found is None:
-            tasks = self._backward(to_x, to_values)
-            found = self.programs[to_x, to_values] = Program(tasks, self.threads, beside_torch=True)
+            series = [
+                [self.enter(s, "x"), self._strips(packed, s.forward_walk, s.x, s.y), self.leave(s, "y")]
+                for s in self.scratches
+            ]
+            tasks = packed.gathers + (packed.bias_gathers if bias else []) + self._rounds(series)
+            found = self.forwards[bias] = Program(tasks, self.threads, beside_torch=True)
+        packed.has_bias = bias
         return found
 
-    def _backward(self, to_x: bool, to_values: bool) -> list[Task]:
+    def backward(self, to_x: bool, to_values: bool, onto: bool = False) -> Program:
+        """The gradient to y to those to x and to the values, or, of one slot, onto the latter."""
+        key = to_x, to_values, onto
+        found = self.backwards.get(key)
+        if found is None:
+            found = self.backwards[key] = Program(self._backward(*key), self.threads, beside_torch=True)
+        return found
+
+    def _backward(self, to_x: bool, to_values: bool, onto: bool) -> list[Task]:
         tasks = list(self.backward_weights.gathers) if to_x else []
         series: list[Series] = [[self.enter(s, "y")] for s in self.scratches]
         for scratch, parts in zip(self.scratches, series, strict=True):
@@ -193,9 +209,9 @@ class Batch:
         if not to_values:
             return tasks + self._rounds(series)
         runs = -(-len(self.topology.positions) // RUN)
-        clear = Task(training_loops.clear_slots, self.slots_table, runs, keep=self)
+        clear = [] if onto else [Task(training_loops.clear_slots, self.slots_table, runs, keep=self)]
         total = [Task(training_loops.sum_slots, self.slots_table, runs)] if self.slots > 1 else []
-        return [*tasks, clear, *self._rounds(series, self.per_slot), *total]
+        return [*tasks, *clear, *self._rounds(series, self.per_slot), *total]
 
     @cached_property
     def slots_table(self) -> np.ndarray:
@@ -234,6 +250,7 @@ class Batch:
         return Task(training_loops.products, table, outputs, keep=(scratch, starts, offsets)), outputs
 
 
-def _like(array: np.ndarray) -> np.ndarray:
-    """What has an array's shape and strides, but neither its memory nor any of that size; it is never read."""
-    return np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), array.shape, array.strides)
+def _shaped(shape: Sequence[int]) -> np.ndarray:
+    """What has a contiguous array's shape and strides, but no memory of that size; it is never read."""
+    strides = tuple(4 * int(np.prod(shape[k + 1 :])) for k in range(len(shape)))
+    return np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), shape, strides)

@@ -1,6 +1,6 @@
 """What training batches are made of: images, small images side by side, rows of a matrix."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -17,11 +17,11 @@ from gossamer.kernels.training_batches import Batch, Scratch
 SMALL = 36  # pixels of an output; more of LANES images side by side leave the first-level cache
 
 
-def kind(x: np.ndarray, y: np.ndarray) -> type[Batch]:
-    """What takes inputs and outputs like these, images (N, C, H, W) or rows (N, C)."""
-    if x.ndim == 2:
+def kind(x: Sequence[int], y: Sequence[int]) -> type[Batch]:
+    """What takes inputs and outputs of these shapes, images (N, C, H, W) or rows (N, C)."""
+    if len(x) == 2:
         return RowBatch
-    return SmallImageBatch if len(x) % LANES == 0 and y.shape[2] * y.shape[3] <= SMALL else ImageBatch
+    return SmallImageBatch if x[0] % LANES == 0 and y[2] * y[3] <= SMALL else ImageBatch
 
 
 class ImageBatch(Batch):

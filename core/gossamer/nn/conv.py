@@ -74,9 +74,8 @@ class _SparseConvolution(SparseWeight):
     def _convolve(self, x: Tensor) -> Tensor:
         """(N, I, H, W) to (N, O, OH, OW); a missing direction has one pixel."""
         flat = (1,) * (2 - len(self.stride))
-        padding = [*(0 for _ in flat), *self.padding]
-        shape = [*self.shape[:2], *flat, *self.kernel_size]
-        geometry = [*flat, *self.stride], padding, [*flat, *self.dilation], self.groups
+        shape, padding = (*self.shape[:2], *flat, *self.kernel_size), (*(0,) * len(flat), *self.padding)
+        geometry = (*flat, *self.stride), padding, (*flat, *self.dilation), self.groups
         return operators.convolution(x, self.values, self.positions, self.bias, shape, *geometry)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from gossamer.nn.operators import in_kernels
+from gossamer.nn.operators import floats, in_kernels
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -39,18 +39,14 @@ class BatchNorm2d(nn.BatchNorm2d):
             count.add_(1)
         if momentum is None:
             momentum = 1 / float(count)  # pyright: ignore[reportArgumentType]
-        y, mean, variance = _BatchNorm.apply(input, self.weight, self.bias, residual, self.eps, relu)  # pyright: ignore[reportGeneralTypeIssues]
-        values = input.numel() // input.shape[1]
-        with torch.no_grad():
-            self.running_mean.lerp_(mean, momentum)  # pyright: ignore[reportOptionalMemberAccess]
-            self.running_var.lerp_(variance * (values / (values - 1)), momentum)  # pyright: ignore[reportOptionalMemberAccess]
-        return y
+        running = self.running_mean, self.running_var
+        return _BatchNorm.apply(input, self.weight, self.bias, residual, *running, self.eps, momentum, relu)  # pyright: ignore[reportReturnType]
 
     def _fits(self, x: Tensor, residual: Tensor | None) -> bool:
-        own = (self.weight, self.bias, self.running_mean, self.running_var, self.num_batches_tracked)
         whole = x.dim() == 4 and x.shape[1] == self.num_features and x.is_contiguous() and x.numel() > x.shape[1]
         alike = residual is None or (residual.shape == x.shape and residual.is_contiguous())
-        return whole and alike and all(t is not None for t in own) and in_kernels(x, residual, *own[:4])
+        own = (self.weight, self.bias, self.running_mean, self.running_var)
+        return whole and alike and all(t is not None for t in own) and in_kernels(x, residual, *own)
 
 
 def _as(kind: type[Any], norm: nn.BatchNorm2d) -> Any:
@@ -60,40 +56,42 @@ def _as(kind: type[Any], norm: nn.BatchNorm2d) -> Any:
 
 
 class _BatchNorm(torch.autograd.Function):
-    """Images, weight, bias, residual or None, ε and whether a ReLU follows to the result and the channels' moments."""
+    """The arguments of `kernels.batch_norm.forward`, the momentum before the ReLU, to its result."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None, epsilon: float, relu: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        residual: Tensor | None,
+        running_mean: Tensor,
+        running_variance: Tensor,
+        epsilon: float,
+        momentum: float,
+        relu: bool,
+    ) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         from gossamer.kernels import batch_norm
 
         y, mean, variance = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
-        given, made = ([_array(t) for t in some] for some in ((x, weight, bias, residual), (y, mean, variance)))
-        batch_norm.forward(*given, epsilon, relu, *made, threads=torch.get_num_threads())  # pyright: ignore[reportCallIssue]
+        given = [floats(t) for t in (x, weight, bias, residual)]
+        made = [floats(t) for t in (y, mean, variance, running_mean, running_variance)]
+        batch_norm.forward(*given, epsilon, relu, momentum, *made, threads=torch.get_num_threads())
         ctx.epsilon, ctx.relu, ctx.through = epsilon, relu, relu and residual is not None
-        ctx.save_for_backward(x, weight, bias, mean, variance, *([y] if ctx.through else []))
-        ctx.mark_non_differentiable(mean, variance)
-        ctx.set_materialize_grads(False)
-        return y, mean, variance
+        ctx.save_for_backward(x, weight, bias, mean, variance, *((y,) if ctx.through else ()))
+        return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         from gossamer.kernels import batch_norm
 
-        if gradient is None:
-            return (None,) * 6
         x, weight, bias, mean, variance, *result = ctx.saved_tensors
-        made = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
         gradient = gradient.contiguous()
+        made = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
         to_residual = torch.empty_like(x) if ctx.through else gradient
         through = (*result, to_residual) if ctx.through else ()
-        given = [_array(t) for t in (mean, variance, gradient, *made, *through)]
-        own = [_array(t) for t in (x, weight, bias)]
-        batch_norm.backward(*own, ctx.epsilon, ctx.relu, *given, threads=torch.get_num_threads())  # pyright: ignore[reportCallIssue]
-        return *made, to_residual if ctx.needs_input_grad[3] else None, None, None
-
-
-def _array(tensor: Tensor | None) -> Any:
-    return None if tensor is None else tensor.detach().numpy()
+        own, given = ([floats(t) for t in some] for some in ((x, weight, bias), (mean, variance, gradient)))
+        others = [floats(t) for t in (*made, *through)]
+        batch_norm.backward(*own, ctx.epsilon, ctx.relu, *given, *others, threads=torch.get_num_threads())
+        return *made, to_residual if ctx.needs_input_grad[3] else None, *(None,) * 5

@@ -4,7 +4,8 @@ Weights are given as `values` (non-zeros,) and `positions` (non-zeros,), ascendi
 float32 on the CPU runs in the kernels; anything else is scattered into a dense weight and left to PyTorch.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,14 +15,17 @@ from torch.autograd.function import once_differentiable
 from torch.nn import grad
 
 from gossamer.kernels.geometry import Geometry
+from gossamer.kernels.layout import Floats
 from gossamer.kernels.target import available
 from gossamer.nn.structures import structures
 
 
 def in_kernels(*tensors: Tensor | None) -> bool:
     """Whether the kernels can take these tensors."""
-    fit = all(t is None or (t.device.type == "cpu" and t.dtype == torch.float32) for t in tensors)
-    return fit and available()
+    for tensor in tensors:
+        if tensor is not None and not (tensor.is_cpu and tensor.dtype == torch.float32):
+            return False
+    return available()
 
 
 def dense(values: Tensor, positions: Tensor, shape: list[int]) -> Tensor:
@@ -42,12 +46,10 @@ def _multiply(x, values, positions, bias, outputs):
         return F.linear(x, dense(values, positions, [outputs, x.shape[-1]]), bias)
     from gossamer.kernels import training
 
-    y = x.new_empty(*x.shape[:-1], outputs)
-    structure = structures.of(positions, Geometry((outputs, x.shape[-1], 1, 1)))
-    rows = _array(x.reshape(-1, x.shape[-1]))
-    training.multiply(
-        structure, _array(values), _array(bias), rows, y.view(-1, outputs).numpy(), torch.get_num_threads()
-    )
+    y = x.new_empty((*x.shape[:-1], outputs))
+    structure = structures.of(positions, _geometry((outputs, x.shape[-1], 1, 1)))
+    x, values, bias = _contiguous(x, values, bias)
+    training.multiply(structure, floats(values), floats(bias), _rows(x), _rows(y), torch.get_num_threads())
     return y
 
 
@@ -73,19 +75,16 @@ def _multiply_back(gradient, x, values, positions, to_x, to_values):
         return back, whole.reshape(-1)[positions.long()].to(values.dtype)
     from gossamer.kernels import training
 
-    back = x.new_empty(x.shape if to_x else 0)
-    grown = values.new_empty(values.shape if to_values else 0)
-    structure = structures.of(positions, Geometry((outputs, inputs, 1, 1)))
-    training.multiply_back(
-        structure,
-        _array(values),
-        _array(x.reshape(-1, inputs)),
-        _array(gradient.reshape(-1, outputs)),
-        back.view(-1, inputs).numpy() if to_x else None,
-        grown.numpy() if to_values else None,
-        torch.get_num_threads(),
-    )
-    return back, grown
+    back = torch.empty_like(x, memory_format=torch.contiguous_format) if to_x else None
+    grown = torch.empty_like(values) if to_values else None
+    x, values, gradient = _contiguous(x, values, gradient)
+    if x.numel():
+        structure = structures.of(positions, _geometry((outputs, inputs, 1, 1)))
+        given = floats(values), _rows(x), _rows(gradient), _rows(back), floats(grown)
+        training.multiply_back(structure, *given, torch.get_num_threads())
+    elif grown is not None:
+        grown.zero_()
+    return x.new_empty(0) if back is None else back, values.new_empty(0) if grown is None else grown
 
 
 @torch.library.custom_op("gossamer::linear_backward", mutates_args=())
@@ -144,20 +143,25 @@ def convolution(
     return run(x, values, positions, bias, shape, stride, padding, dilation, groups)
 
 
-def _geometry(shape: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Geometry:
-    return Geometry(tuple(shape), tuple(stride), tuple(padding), tuple(dilation), groups)
+_geometry = functools.lru_cache(maxsize=4096)(Geometry)
+
+
+@functools.lru_cache(maxsize=4096)
+def _output_shape(geometry: Geometry, shape: Sequence[int]) -> tuple[int, ...]:
+    return geometry.output_shape(shape)
 
 
 def _convolve(x, values, positions, bias, shape, stride, padding, dilation, groups):
-    geometry = _geometry(shape, stride, padding, dilation, groups)
-    output_shape = geometry.output_shape(x.shape)
+    geometry = _geometry(tuple(shape), tuple(stride), tuple(padding), tuple(dilation), groups)
+    output_shape = _output_shape(geometry, x.shape)
     if not in_kernels(x, values, bias):
         return F.conv2d(x, dense(values, positions, shape), bias, stride, padding, dilation, groups)
     from gossamer.kernels import training
 
-    structure = structures.of(positions, geometry)
     y = x.new_empty(output_shape)
-    training.convolve(structure, _array(values), _array(bias), _array(x), y.numpy(), torch.get_num_threads())
+    x, values, bias = _contiguous(x, values, bias)
+    structure = structures.of(positions, geometry)
+    training.convolve(structure, floats(values), floats(bias), floats(x), floats(y), torch.get_num_threads())
     return y
 
 
@@ -195,18 +199,16 @@ def _convolve_back(gradient, x, values, positions, shape, stride, padding, dilat
         return x.new_empty(0) if back is None else back, grown
     from gossamer.kernels import training
 
-    back = x.new_empty(x.shape if to_x else 0)
-    grown = values.new_empty(values.shape if to_values else 0)
-    training.convolve_back(
-        structures.of(positions, _geometry(shape, stride, padding, dilation, groups)),
-        _array(values),
-        _array(x),
-        _array(gradient),
-        back.numpy() if to_x else None,
-        grown.numpy() if to_values else None,
-        torch.get_num_threads(),
-    )
-    return back, grown
+    back = torch.empty_like(x, memory_format=torch.contiguous_format) if to_x else None
+    grown = torch.empty_like(values) if to_values else None
+    x, values, gradient = _contiguous(x, values, gradient)
+    if len(x):
+        geometry = _geometry(tuple(shape), tuple(stride), tuple(padding), tuple(dilation), groups)
+        given = floats(values), floats(x), floats(gradient), floats(back), floats(grown)
+        training.convolve_back(structures.of(positions, geometry), *given, torch.get_num_threads())
+    elif grown is not None:
+        grown.zero_()
+    return x.new_empty(0) if back is None else back, values.new_empty(0) if grown is None else grown
 
 
 @torch.library.custom_op("gossamer::convolution_backward", mutates_args=())
@@ -295,6 +297,24 @@ _top_k.register_autograd(
 )
 
 
-def _array(tensor: Tensor | None) -> Any:
+def _array(tensor: Tensor) -> Any:
     """A tensor's memory as a contiguous array."""
-    return None if tensor is None else tensor.detach().contiguous().numpy()
+    return tensor.detach().contiguous().numpy()
+
+
+def _contiguous(*tensors: Any) -> list[Any]:
+    """The tensors, those that are not contiguous copied."""
+    return [t if t is None or t.is_contiguous() else t.contiguous() for t in tensors]
+
+
+def floats(tensor: Tensor | None) -> Any:
+    """The memory of a contiguous float32 tensor on the CPU, for the kernels."""
+    return None if tensor is None else Floats(tensor.data_ptr(), tensor.shape)
+
+
+def _rows(tensor: Tensor | None) -> Any:
+    """The memory of a tensor (…, C) as rows."""
+    if tensor is None:
+        return None
+    columns = tensor.shape[-1]
+    return Floats(tensor.data_ptr(), (tensor.numel() // columns, columns))
