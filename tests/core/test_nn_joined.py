@@ -74,6 +74,14 @@ def networks():
     return {"block": Block(), "wider": Block(4, 6), "functional": Functional(), "sequential": sequential}
 
 
+def pooled():
+    norms = [nn.Sequential(BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2, **options)) for options in POOLS]
+    return nn.ModuleList(norms)
+
+
+POOLS = ({}, {"stride": 1}, {"padding": 1}, {"ceil_mode": True}, {"dilation": 2}, {"return_indices": True})
+
+
 def trained(model, x):
     """What a step gives: the result, all gradients and the state after it."""
     x = x.clone().requires_grad_()
@@ -110,13 +118,19 @@ def test_every_norm_takes_over_what_it_can():
     join(nn.ModuleList([wider, functional]))
     assert [(".".join(s.path), s.further) for s in wider.steps] == [
         ("conv1", ()),
-        ("bn1", (None, True)),
+        ("bn1", (None, True, False)),
         ("conv2", ()),
         ("downsample.0", ()),
         ("downsample.1", ()),
-        ("bn2", (True,)),
+        ("bn2", (True, False)),
     ]
-    assert [s.further for s in functional.steps if s.path[-1:] == ("1",)] == [(None, True), (False,)]
+    assert [s.further for s in functional.steps if s.path[-1:] == ("1",)] == [(None, True, False), (False, False)]
+
+
+def test_pooling_of_two_by_two_pixels_joins():
+    model = pooled()
+    join(model)
+    assert [step.steps[0].further[-1] for step in model] == [True] + [False] * 5
 
 
 @pytest.mark.parametrize("kind", [Untraceable, Dependent, Shared])

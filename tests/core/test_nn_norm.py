@@ -58,6 +58,28 @@ def test_agrees_with_pytorchs(shape, threads, relu, added, options):
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("shape", [(8, 3, 28, 28), (2, 70, 2, 2), (3, 5, 4, 66), (2, 4, 5, 6)])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_pooling_agrees_with_pytorchs(shape, threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        (plain, own), x = norms(shape[1]), (4 * torch.randn(shape)).round() / 4  # so that many are equal
+        inputs = [x.clone().requires_grad_() for _ in range(2)]
+        y = plain(inputs[0])
+        outputs = torch.nn.functional.max_pool2d(torch.relu(y), 2), own(inputs[1], None, True, True)
+        gradient = torch.randn(outputs[0].shape)
+        gradient[outputs[0] < 1e-3] = 0  # rounding may say otherwise of what is nearly zero
+        for result in outputs:
+            result.backward(gradient)
+        torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(inputs[1].grad, inputs[0].grad, rtol=1e-3, atol=1e-3)
+        for name, value in plain.named_parameters():
+            torch.testing.assert_close(own.get_parameter(name).grad, value.grad, rtol=1e-3, atol=1e-3)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_little_is_lost_where_the_mean_is_far_from_zero():
     norm = norms(2)[1]
     x = torch.randn(64, 2, 8, 8) + 10_000
@@ -72,9 +94,9 @@ def test_results_are_the_same_for_every_number_of_threads():
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
             norm, one = norms(37)[1], x.clone().requires_grad_()
-            y = norm(one, other, True)
-            y.backward(gradient)
-            found.append((y, one.grad, norm.weight.grad, norm.running_var))
+            y, pooled = norm(one, other, True), norm(one, None, True, True)
+            (y.sum() + (y * gradient).sum() + pooled.square().sum()).backward()
+            found.append((y, pooled, one.grad, norm.weight.grad, norm.running_var))
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))

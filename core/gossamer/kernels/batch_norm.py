@@ -1,6 +1,6 @@
 """Batch norm in training: a band of channels at a time, which stays in the second-level cache from pass to pass.
 
-What follows a norm goes along: a residual that is added, and a ReLU.
+What follows a norm goes along: a residual that is added, a ReLU, and after it max pooling of two by two pixels.
 """
 
 import functools
@@ -15,8 +15,10 @@ from numba.core.types import int64, void
 
 from gossamer.kernels.compiled import CFunction, c_function
 from gossamer.kernels.image_loops import F, fast, summing
-from gossamer.kernels.layout import Floats
+from gossamer.kernels.layout import Floats, aligned
 from gossamer.kernels.memory import float32_at, floats, peek, peek_float
+from gossamer.kernels.pooled_loops import pool, pool_gradient, pool_products
+from gossamer.kernels.simd import BYTES, LANES
 from gossamer.kernels.tasks import Program, Task
 
 BAND = 4096  # pixels of one image that an item holds, if its channels are smaller
@@ -42,6 +44,8 @@ class NormTable(IntEnum):
     CHANNELS = auto()
     PIXELS = auto()  # of a channel, contiguous
     BAND = auto()  # channels of an item
+    WIDTH = auto()  # pixels of a row, which are even in number as rows are, where they are pooled; else 0
+    SUMS = auto()  # room for sums, two vectors a worker
     RELU = auto()  # 1 where what is negative becomes 0
     EPSILON = auto()  # float32
     MOMENTUM = auto()  # float32, the share of these images in what runs on
@@ -106,10 +110,51 @@ def _combined(
 
 
 @njit
+def _address(table: int, array: int, image: int, channel: int, pixels: int) -> int:
+    """Where a channel of an image of so many pixels begins; `array` is a column that holds an address of images."""
+    return peek(table, array) + 4 * (image * peek(table, NormTable.CHANNELS) + channel) * pixels
+
+
+@njit
 def _at(table: int, array: int, image: int, channel: int) -> np.ndarray:
-    """The pixels of a channel of an image; `array` is X, OUT, GRADIENT, RESIDUAL or RESULT."""
+    """The pixels of a channel of an image."""
     pixels = peek(table, NormTable.PIXELS)
-    return floats(peek(table, array) + 4 * (image * peek(table, NormTable.CHANNELS) + channel) * pixels)[:pixels]
+    return floats(_address(table, array, image, channel, pixels))[:pixels]
+
+
+@njit
+def _pool(table: int, n: int, c: int, a: float, b: float) -> None:
+    """OUT of a channel that is pooled."""
+    width, pixels = peek(table, NormTable.WIDTH), peek(table, NormTable.PIXELS)
+    x, out = _address(table, NormTable.X, n, c, pixels), _address(table, NormTable.OUT, n, c, pixels // 4)
+    for _ in range(pixels // (2 * width)):
+        pool(x, x + 4 * width, out, width // 2, a, b)
+        x, out = x + 8 * width, out + 2 * width
+
+
+@njit
+def _pool_products(table: int, worker: int, n: int, c: int, a: float, b: float) -> Any:
+    """The sums of `_products`, of a channel that is pooled."""
+    width, pixels = peek(table, NormTable.WIDTH), peek(table, NormTable.PIXELS)
+    x, gradient = _address(table, NormTable.X, n, c, pixels), _address(table, NormTable.GRADIENT, n, c, pixels // 4)
+    room = peek(table, NormTable.SUMS) + worker * 2 * BYTES
+    sums, mean = floats(room)[: 2 * LANES], float32_at(peek(table, NormTable.MEAN), c)
+    sums[:] = F(0.0)
+    for _ in range(pixels // (2 * width)):
+        pool_products(x, x + 4 * width, gradient, width // 2, a, b, mean, room)
+        x, gradient = x + 8 * width, gradient + 2 * width
+    return sums[:LANES].sum(), sums[LANES:].sum()
+
+
+@njit
+def _pool_combined(table: int, n: int, c: int, a: float, b: float, by_g: float, by_x: float, shift: float) -> None:
+    """The gradient to a channel that is pooled, as `_combined` has it."""
+    width, pixels = peek(table, NormTable.WIDTH), peek(table, NormTable.PIXELS)
+    x, out = _address(table, NormTable.X, n, c, pixels), _address(table, NormTable.OUT, n, c, pixels)
+    gradient = _address(table, NormTable.GRADIENT, n, c, pixels // 4)
+    for _ in range(pixels // (2 * width)):
+        pool_gradient(x, x + 4 * width, gradient, out, out + 4 * width, width // 2, a, b, by_g, by_x, shift)
+        x, out, gradient = x + 8 * width, out + 8 * width, gradient + 2 * width
 
 
 @njit
@@ -130,7 +175,10 @@ def _passing(table: int, a: float, b: float) -> Any:
 
 @c_function(void(int64, int64, int64, int64))
 def normalize(table: int, worker: int, first: int, end: int) -> None:
-    """out = (x - mean) / √(variance + ε) · weight + bias + residual, or its ReLU; an item is a band of channels."""
+    """out = (x - mean) / √(variance + ε) · weight + bias + residual, or its ReLU, or the ReLU's max pooling.
+
+    An item is a band of channels.
+    """
     images, channels, band = peek(table, NormTable.IMAGES), peek(table, NormTable.CHANNELS), peek(table, NormTable.BAND)
     mean, variance = floats(peek(table, NormTable.MEAN)), floats(peek(table, NormTable.VARIANCE))
     running_mean, momentum = floats(peek(table, NormTable.RUNNING_MEAN)), peek_float(table, NormTable.MOMENTUM)
@@ -155,6 +203,9 @@ def normalize(table: int, worker: int, first: int, end: int) -> None:
         for n in range(images):
             for c in range(start, stop):
                 _, a, b = _factors(table, c)
+                if peek(table, NormTable.WIDTH):
+                    _pool(table, n, c, a, b)
+                    continue
                 x, out = _at(table, NormTable.X, n, c), _at(table, NormTable.OUT, n, c)
                 if peek(table, NormTable.RESIDUAL):
                     _affine_sum(x, _at(table, NormTable.RESIDUAL, n, c), out, a, b, low)
@@ -177,7 +228,9 @@ def normalize_back(table: int, worker: int, first: int, end: int) -> None:
             for c in range(start, stop):
                 g, x = _at(table, NormTable.GRADIENT, n, c), _at(table, NormTable.X, n, c)
                 factor, a, b = _factors(table, c)
-                if residual:
+                if peek(table, NormTable.WIDTH):
+                    total, product = _pool_products(table, worker, n, c, a, b)
+                elif residual:
                     passed = _at(table, NormTable.RESIDUAL, n, c)
                     total, product = _passed(g, _at(table, NormTable.RESULT, n, c), passed, x, mean[c])
                 else:
@@ -191,6 +244,9 @@ def normalize_back(table: int, worker: int, first: int, end: int) -> None:
                 factor, a, b = _factors(table, c)
                 by_x = F(-each * a * factor * to_weight[c])
                 shift = F(-each * a * to_bias[c]) - by_x * mean[c]
+                if peek(table, NormTable.WIDTH):
+                    _pool_combined(table, n, c, a, b, a, by_x, shift)
+                    continue
                 p, q = (F(0.0), F(1.0)) if residual else _passing(table, a, b)
                 _combined(g, x, _at(table, NormTable.OUT, n, c), p, q, a, by_x, shift)
 
@@ -198,31 +254,32 @@ def normalize_back(table: int, worker: int, first: int, end: int) -> None:
 class _Pass:
     """Forward or back on images of one shape, to be run again."""
 
-    def __init__(self, function: CFunction, shape: Sequence[int], threads: int):
+    def __init__(self, function: CFunction, shape: Sequence[int], pooled: bool, threads: int):
         channels, pixels = shape[1], math.prod(shape[2:])
         band = max(1, min(BAND // max(1, pixels), channels // threads))
-        self.table = np.zeros(NormTable.SIZE, np.int64)
-        self.table[NormTable.IMAGES : NormTable.RELU] = shape[0], channels, pixels, band
+        self.table, self.sums = np.zeros(NormTable.SIZE, np.int64), aligned(threads * 2 * LANES)
+        self.table[NormTable.IMAGES : NormTable.WIDTH] = shape[0], channels, pixels, band
+        self.table[NormTable.WIDTH], self.table[NormTable.SUMS] = shape[-1] if pooled else 0, self.sums.ctypes.data
         self.numbers = self.table.view(np.float32)[2 * NormTable.EPSILON :: 2]
         self.program = Program([Task(function, self.table, -(-channels // band))], threads, beside_torch=True)
 
 
 @functools.lru_cache(maxsize=256)
-def _idle(function: CFunction, shape: Sequence[int], threads: int) -> list[_Pass]:
+def _idle(function: CFunction, shape: Sequence[int], pooled: bool, threads: int) -> list[_Pass]:
     """The passes that no thread runs at present."""
     return []
 
 
 def _run(
-    function: CFunction, threads: int, relu: bool, numbers: tuple[float, float], *arrays: Floats | None
+    function: CFunction, threads: int, relu: bool, pooled: bool, numbers: tuple[float, float], *arrays: Floats | None
 ) -> None:
     """Run a pass with the arrays in the table's order and the numbers ε and momentum."""
-    shape = arrays[0].shape  # pyright: ignore[reportOptionalMemberAccess]
-    idle = _idle(function, shape, threads)
+    key = (function, arrays[0].shape, pooled, threads)  # pyright: ignore[reportOptionalMemberAccess]
+    idle = _idle(*key)
     try:
         one = idle.pop()
     except IndexError:
-        one = _Pass(function, shape, threads)
+        one = _Pass(*key)
     one.table[: len(arrays)] = [0 if array is None else array.address for array in arrays]
     one.table[_RELU], one.numbers[:] = relu, numbers
     one.program()
@@ -245,15 +302,17 @@ def forward(
     variance: Floats,
     running_mean: Floats,
     running_variance: Floats,
+    pooled: bool = False,
     threads: int = 1,
 ) -> None:
     """Set out (N, C, …) to the norm of x plus the residual (N, C, …), or None, or to the ReLU of that.
 
     mean and variance (C,), biased, become those of x's channels, whose share in those that run on, with an unbiased
-    variance, is the momentum. A channel has more than one value.
+    variance, is the momentum. A channel has more than one value. `pooled` has out (N, C, H/2, W/2) hold the largest of
+    every two by two pixels of the ReLU, without a residual; H and W are even.
     """
     given = (x, out, weight, bias, mean, variance, residual, running_mean, running_variance)
-    _run(normalize, threads, relu, (epsilon, momentum), *given)
+    _run(normalize, threads, relu, pooled, (epsilon, momentum), *given)
 
 
 def backward(
@@ -270,11 +329,12 @@ def backward(
     to_bias: Floats,
     result: Floats | None = None,
     to_residual: Floats | None = None,
+    pooled: bool = False,
     threads: int = 1,
 ) -> None:
-    """Set to_x (N, C, …), to_weight and to_bias (C,) from the gradient (N, C, …) to what `forward` put out.
+    """Set to_x (N, C, …), to_weight and to_bias (C,) from the gradient to what `forward` put out, of its shape.
 
     Where there was a residual before a ReLU, `result` is what forward put out, and to_residual is set, too.
     """
     given = (x, to_x, weight, bias, mean, variance, to_residual, None, None, gradient, result, to_weight, to_bias)
-    _run(normalize_back, threads, relu, (epsilon, 0.0), *given)
+    _run(normalize_back, threads, relu, pooled, (epsilon, 0.0), *given)

@@ -1,4 +1,4 @@
-"""Modules whose batch norms take over what follows them in `forward`: adding a residual, and a ReLU.
+"""Modules whose batch norms take over what follows them in `forward`: adding a residual, a ReLU, max pooling.
 
 A module is traced once, by torch.fx, and its calls are written down as steps. While it trains, the steps run in the
 place of its `forward`, on the same modules; else, and where a module was exchanged or has hooks, `forward` runs.
@@ -126,17 +126,18 @@ class _Tracer(fx.Tracer):
 
 
 class _Join(NamedTuple):
-    """A norm and what it takes over: the nodes, norm first, the residual if one is added, and whether there is a ReLU."""
+    """A norm and what it takes over: the nodes, norm first, a residual if one is added, whether ReLU and pooling come."""
 
     nodes: tuple[fx.Node, ...]
     residual: fx.Node | None
     relu: bool
+    pooled: bool
 
     def step(self, name: str) -> Step:
         """The one call that all of it becomes."""
         norm = self.nodes[0]
         values = (norm.args[0], *([] if self.residual is None else [self.residual]))
-        further = (self.relu,) if self.residual else (None, self.relu)
+        further = (*(() if self.residual else (None,)), self.relu, self.pooled)
         return Step(name, _path(norm), None, tuple(str(value) for value in values), further, ())
 
 
@@ -152,7 +153,8 @@ def _traced(module: nn.Module) -> dict[str, Any] | None:
         module.training = training
     kinds = {node: type(within.get(_path(node))) for node in nodes if node.op == "call_module"}
     given = [node.name for node in nodes if node.op == "placeholder"]
-    joins = _joins(nodes, kinds)
+    pools = {node for node in kinds if _halves(within.get(_path(node)))}
+    joins = _joins(nodes, kinds, pools)
     if not joins or len(given) != 1 or type(None) in kinds.values() or not all(map(_is_known, nodes)):
         return None
     ends = {join.nodes[-1]: join for join in joins}
@@ -172,7 +174,18 @@ def _traced(module: nn.Module) -> dict[str, Any] | None:
     }
 
 
-def _joins(nodes: list[fx.Node], kinds: dict[fx.Node, type[nn.Module]]) -> list[_Join]:
+def _halves(module: nn.Module | None) -> bool:
+    """Whether a module takes the largest of every two by two pixels."""
+    if type(module) is not nn.MaxPool2d or module.return_indices or module.ceil_mode:
+        return False
+    options = (module.kernel_size, module.stride, module.padding, module.dilation)
+    return [n if isinstance(n, tuple) else (n, n) for n in options] == HALVES
+
+
+HALVES = [(2, 2), (2, 2), (0, 0), (1, 1)]
+
+
+def _joins(nodes: list[fx.Node], kinds: dict[fx.Node, type[nn.Module]], pools: set[fx.Node]) -> list[_Join]:
     """Each norm of the kernels with what it takes over."""
     found: list[_Join] = []
     taken: set[fx.Node] = set()
@@ -192,8 +205,12 @@ def _joins(nodes: list[fx.Node], kinds: dict[fx.Node, type[nn.Module]]) -> list[
         relu = after is not None and after is chain[-1].next and (_calls(after, RELUS) or kinds.get(after) is nn.ReLU)
         if relu:
             chain.append(after)
+            after = _only_user(after)
+        pooled = relu and residual is None and after in pools and after is chain[-1].next
+        if pooled:
+            chain.append(after)
         if len(chain) > 1:
-            found.append(_Join(tuple(chain), residual, relu))
+            found.append(_Join(tuple(chain), residual, relu, pooled))
             taken.update(chain)
     return found
 

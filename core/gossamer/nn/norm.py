@@ -3,6 +3,7 @@
 from typing import Any, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -25,22 +26,28 @@ class BatchNorm2d(nn.BatchNorm2d):
         """PyTorch's own, likewise."""
         return _as(nn.BatchNorm2d, self)
 
-    def forward(self, input: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
+    def forward(
+        self, input: Tensor, residual: Tensor | None = None, relu: bool = False, pooled: bool = False
+    ) -> Tensor:
         """(N, C, H, W) to (N, C, H, W): the norm, plus the residual (N, C, H, W) if given, and its ReLU if asked for.
 
-        Neither takes a pass over memory of its own.
+        Neither takes a pass over memory of its own. With `pooled`, (N, C, H/2, W/2), the largest of each two by two.
         """
         if not self.training or torch.compiler.is_compiling() or not self._fits(input, residual):
             y = super().forward(input)
             y = y if residual is None else y + residual
-            return torch.relu(y) if relu else y
+            y = torch.relu(y) if relu else y
+            return F.max_pool2d(y, 2) if pooled else y
+        if pooled and (residual is not None or not relu or input.shape[2] % 2 or input.shape[3] % 2):
+            return F.max_pool2d(self.forward(input, residual, relu), 2)
         momentum, count = self.momentum, self.num_batches_tracked
         if count is not None:
             count.add_(1)
         if momentum is None:
             momentum = 1 / float(count)  # pyright: ignore[reportArgumentType]
         running = self.running_mean, self.running_var
-        return _BatchNorm.apply(input, self.weight, self.bias, residual, *running, self.eps, momentum, relu)  # pyright: ignore[reportReturnType]
+        given = (input, self.weight, self.bias, residual, *running)
+        return _BatchNorm.apply(*given, self.eps, momentum, relu, pooled)  # pyright: ignore[reportReturnType]
 
     def _fits(self, x: Tensor, residual: Tensor | None) -> bool:
         whole = x.dim() == 4 and x.shape[1] == self.num_features and x.is_contiguous() and x.numel() > x.shape[1]
@@ -56,7 +63,7 @@ def _as(kind: type[Any], norm: nn.BatchNorm2d) -> Any:
 
 
 class _BatchNorm(torch.autograd.Function):
-    """The arguments of `kernels.batch_norm.forward`, the momentum before the ReLU, to its result."""
+    """What `kernels.batch_norm.forward` is given to what it puts out."""
 
     @staticmethod
     def forward(
@@ -70,14 +77,16 @@ class _BatchNorm(torch.autograd.Function):
         epsilon: float,
         momentum: float,
         relu: bool,
+        pooled: bool,
     ) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         from gossamer.kernels import batch_norm
 
-        y, mean, variance = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
+        y = x.new_empty((*x.shape[:2], x.shape[2] // 2, x.shape[3] // 2)) if pooled else torch.empty_like(x)
+        mean, variance = torch.empty_like(weight), torch.empty_like(weight)
         given = [floats(t) for t in (x, weight, bias, residual)]
         made = [floats(t) for t in (y, mean, variance, running_mean, running_variance)]
-        batch_norm.forward(*given, epsilon, relu, momentum, *made, threads=torch.get_num_threads())
-        ctx.epsilon, ctx.relu, ctx.through = epsilon, relu, relu and residual is not None
+        batch_norm.forward(*given, epsilon, relu, momentum, *made, pooled=pooled, threads=torch.get_num_threads())
+        ctx.epsilon, ctx.relu, ctx.pooled, ctx.through = epsilon, relu, pooled, relu and residual is not None
         ctx.save_for_backward(x, weight, bias, mean, variance, *((y,) if ctx.through else ()))
         return y
 
@@ -93,5 +102,6 @@ class _BatchNorm(torch.autograd.Function):
         through = (*result, to_residual) if ctx.through else ()
         own, given = ([floats(t) for t in some] for some in ((x, weight, bias), (mean, variance, gradient)))
         others = [floats(t) for t in (*made, *through)]
-        batch_norm.backward(*own, ctx.epsilon, ctx.relu, *given, *others, threads=torch.get_num_threads())
-        return *made, to_residual if ctx.needs_input_grad[3] else None, *(None,) * 5
+        threads = torch.get_num_threads()
+        batch_norm.backward(*own, ctx.epsilon, ctx.relu, *given, *others, pooled=ctx.pooled, threads=threads)
+        return *made, to_residual if ctx.needs_input_grad[3] else None, *(None,) * 6
