@@ -70,7 +70,9 @@ class Shared(Untraceable):
 
 def networks():
     torch.manual_seed(0)
-    sequential = nn.Sequential(nn.Conv2d(4, 4, 3), BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 2))
+    sequential = nn.Sequential(
+        nn.Conv2d(4, 4, 3), BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 2)
+    )
     return {"block": Block(), "wider": Block(4, 6), "functional": Functional(), "sequential": sequential}
 
 

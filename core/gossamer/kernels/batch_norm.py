@@ -21,7 +21,7 @@ from gossamer.kernels.pooled_loops import pool, pool_gradient, pool_products
 from gossamer.kernels.simd import BYTES, LANES
 from gossamer.kernels.tasks import Program, Task
 
-BAND = 4096  # pixels of one image that an item holds, if its channels are smaller
+BAND = 1 << 16  # pixels of all images that an item holds, if a channel has fewer
 
 
 class NormTable(IntEnum):
@@ -147,7 +147,7 @@ def _pool_products(table: int, worker: int, n: int, c: int, a: float, b: float) 
 
 
 @njit
-def _pool_combined(table: int, n: int, c: int, a: float, b: float, by_g: float, by_x: float, shift: float) -> None:
+def _pool_combined(table: int, n: int, c: int, a: float, b: float, by_g: float, by_x: Any, shift: Any) -> None:
     """The gradient to a channel that is pooled, as `_combined` has it."""
     width, pixels = peek(table, NormTable.WIDTH), peek(table, NormTable.PIXELS)
     x, out = _address(table, NormTable.X, n, c, pixels), _address(table, NormTable.OUT, n, c, pixels)
@@ -256,7 +256,7 @@ class _Pass:
 
     def __init__(self, function: CFunction, shape: Sequence[int], pooled: bool, threads: int):
         channels, pixels = shape[1], math.prod(shape[2:])
-        band = max(1, min(BAND // max(1, pixels), channels // threads))
+        band = max(1, min(BAND // max(1, shape[0] * pixels), channels // threads))
         self.table, self.sums = np.zeros(NormTable.SIZE, np.int64), aligned(threads * 2 * LANES)
         self.table[NormTable.IMAGES : NormTable.WIDTH] = shape[0], channels, pixels, band
         self.table[NormTable.WIDTH], self.table[NormTable.SUMS] = shape[-1] if pooled else 0, self.sums.ctypes.data

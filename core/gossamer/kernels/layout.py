@@ -97,6 +97,8 @@ class Floats(NamedTuple):
 
     def part(self, start: int, stop: int) -> "Floats":
         """Those of indices start … stop - 1 in the first dimension."""
+        if start == 0 and stop == self.shape[0]:
+            return self
         rest = tuple(self.shape[1:])
         return Floats(self.address + 4 * start * math.prod(rest), (stop - start, *rest))
 

@@ -27,8 +27,8 @@ class _Windows:
         self.has, self.masks = v.first(left), (v.first(twice), v.first(builder.sub(twice, const(LANES))))
         self.pixels: list[ir.Value] = []
         for row in rows:
-            halves = [v.masked(v.at(self.at(row), k, BYTES), mask) for k, mask in enumerate(self.masks)]
-            self.pixels += [v.shuffle(*halves, EVEN), v.shuffle(*halves, ODD)]
+            near, far = (v.masked(v.at(self.at(row), k, BYTES), mask) for k, mask in enumerate(self.masks))
+            self.pixels += [v.shuffle(near, far, EVEN), v.shuffle(near, far, ODD)]
         values = [v.fma(a, x, b) for x in self.pixels]
         right = [self.greater(values[k + 1], values[k]) for k in (0, 2)]
         best = [builder.select(right[k], values[2 * k + 1], values[2 * k]) for k in (0, 1)]
@@ -58,12 +58,14 @@ class _Windows:
 
     def store(self, values: Sequence[ir.Value], rows: Sequence[ir.Value]) -> None:
         """Store a value for each pixel."""
-        for k, row in enumerate(rows):
+        for row, even, odd in zip(rows, values[::2], values[1::2], strict=True):
             for half, (order, mask) in enumerate(zip((NEAR, FAR), self.masks, strict=True)):
-                self.v.store(self.v.shuffle(*values[2 * k : 2 * k + 2], order), self.v.at(self.at(row), half, BYTES), mask)
+                self.v.store(self.v.shuffle(even, odd, order), self.v.at(self.at(row), half, BYTES), mask)
 
 
-def _each(v: Vectors, rows: Sequence[ir.Value], count: ir.Value, a: ir.Value, b: ir.Value, state: Any, body: Any) -> Any:
+def _each(
+    v: Vectors, rows: Sequence[ir.Value], count: ir.Value, a: ir.Value, b: ir.Value, state: Any, body: Any
+) -> Any:
     """Fold body(windows, their first, state) over `count` windows of two rows."""
     builder, (a, b) = v.builder, (v.splat(a), v.splat(b))
 

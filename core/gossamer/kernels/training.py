@@ -52,7 +52,7 @@ class Structure(Topology):
 def convolve(
     structure: Structure, values: Floats, bias: Floats | None, x: Floats, out: Floats, threads: int = 1
 ) -> None:
-    """Set out (N, O, OH, OW) to the convolution of x (N, I, H, W) with `values` (non-zeros,), plus bias (O,) or None."""
+    """Set out (N, O, OH, OW) to the convolution of x (N, I, H, W) with `values` (non-zeros,) plus bias (O,) or None."""
     if x.shape[0]:
         batch = structure.batch(x.shape, out.shape, threads)
         batch.run(batch.forward(bias is not None), values=values, bias=bias, x=x, y=out)

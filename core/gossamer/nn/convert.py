@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from gossamer.errors import InputError, of_type
 from gossamer.nn.conv import SparseConv1d, SparseConv2d
-from gossamer.nn.linear import SparseLinear
 from gossamer.nn.joined import join, part
+from gossamer.nn.linear import SparseLinear
 from gossamer.nn.norm import BatchNorm2d
 from gossamer.nn.storage import SparseWeight
 

@@ -6,7 +6,7 @@ place of its `forward`, on the same modules; else, and where a module was exchan
 
 import functools
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -76,7 +76,7 @@ def part(model: nn.Module) -> None:
     """Undo `join`."""
     for module in model.modules():
         if isinstance(module, Joined):
-            module.__class__ = _kind(module)
+            module.__class__ = _kind(module)  # pyright: ignore[reportAttributeAccessIssue]
             for name in Joined.__annotations__:
                 module.__dict__.pop(name, None)
 
@@ -126,7 +126,7 @@ class _Tracer(fx.Tracer):
 
 
 class _Join(NamedTuple):
-    """A norm and what it takes over: the nodes, norm first, a residual if one is added, whether ReLU and pooling come."""
+    """A norm and what it takes over: the nodes, norm first, a residual, whether a ReLU and pooling follow."""
 
     nodes: tuple[fx.Node, ...]
     residual: fx.Node | None
@@ -185,7 +185,7 @@ def _halves(module: nn.Module | None) -> bool:
 HALVES = [(2, 2), (2, 2), (0, 0), (1, 1)]
 
 
-def _joins(nodes: list[fx.Node], kinds: dict[fx.Node, type[nn.Module]], pools: set[fx.Node]) -> list[_Join]:
+def _joins(nodes: list[fx.Node], kinds: Mapping[fx.Node, type[Any]], pools: set[fx.Node]) -> list[_Join]:
     """Each norm of the kernels with what it takes over."""
     found: list[_Join] = []
     taken: set[fx.Node] = set()
@@ -196,26 +196,27 @@ def _joins(nodes: list[fx.Node], kinds: dict[fx.Node, type[nn.Module]], pools: s
         after = _only_user(norm)
         if after in taken:  # a sum of two norms
             continue
-        if after is not None and _calls(after, SUMS) and len(after.args) == 2 and not after.kwargs:
+        if after and _calls(after, SUMS) and len(after.args) == 2 and not after.kwargs:
             others = [other for other in after.args if isinstance(other, fx.Node) and other is not norm]
             if len(others) == 1:
                 residual = others[0]
                 chain.append(after)
                 after = _only_user(after)
-        relu = after is not None and after is chain[-1].next and (_calls(after, RELUS) or kinds.get(after) is nn.ReLU)
-        if relu:
+        relu = pooled = False
+        if after and after is chain[-1].next and (_calls(after, RELUS) or kinds.get(after) is nn.ReLU):
+            relu = True
             chain.append(after)
             after = _only_user(after)
-        pooled = relu and residual is None and after in pools and after is chain[-1].next
-        if pooled:
-            chain.append(after)
+            if after and after is chain[-1].next and after in pools and residual is None:
+                pooled = True
+                chain.append(after)
         if len(chain) > 1:
             found.append(_Join(tuple(chain), residual, relu, pooled))
             taken.update(chain)
     return found
 
 
-def _only_user(node: fx.Node) -> Any:
+def _only_user(node: fx.Node) -> fx.Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 

@@ -83,9 +83,22 @@ class _BatchNorm(torch.autograd.Function):
 
         y = x.new_empty((*x.shape[:2], x.shape[2] // 2, x.shape[3] // 2)) if pooled else torch.empty_like(x)
         mean, variance = torch.empty_like(weight), torch.empty_like(weight)
-        given = [floats(t) for t in (x, weight, bias, residual)]
-        made = [floats(t) for t in (y, mean, variance, running_mean, running_variance)]
-        batch_norm.forward(*given, epsilon, relu, momentum, *made, pooled=pooled, threads=torch.get_num_threads())
+        batch_norm.forward(
+            floats(x),
+            floats(weight),
+            floats(bias),
+            floats(residual),
+            epsilon,
+            relu,
+            momentum,
+            floats(y),
+            floats(mean),
+            floats(variance),
+            floats(running_mean),
+            floats(running_variance),
+            pooled,
+            torch.get_num_threads(),
+        )
         ctx.epsilon, ctx.relu, ctx.pooled, ctx.through = epsilon, relu, pooled, relu and residual is not None
         ctx.save_for_backward(x, weight, bias, mean, variance, *((y,) if ctx.through else ()))
         return y
@@ -97,11 +110,23 @@ class _BatchNorm(torch.autograd.Function):
 
         x, weight, bias, mean, variance, *result = ctx.saved_tensors
         gradient = gradient.contiguous()
-        made = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
+        made = to_x, to_weight, to_bias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
         to_residual = torch.empty_like(x) if ctx.through else gradient
-        through = (*result, to_residual) if ctx.through else ()
-        own, given = ([floats(t) for t in some] for some in ((x, weight, bias), (mean, variance, gradient)))
-        others = [floats(t) for t in (*made, *through)]
-        threads = torch.get_num_threads()
-        batch_norm.backward(*own, ctx.epsilon, ctx.relu, *given, *others, pooled=ctx.pooled, threads=threads)
+        batch_norm.backward(
+            floats(x),
+            floats(weight),
+            floats(bias),
+            ctx.epsilon,
+            ctx.relu,
+            floats(mean),
+            floats(variance),
+            floats(gradient),
+            floats(to_x),
+            floats(to_weight),
+            floats(to_bias),
+            floats(result[0]) if ctx.through else None,
+            floats(to_residual) if ctx.through else None,
+            ctx.pooled,
+            torch.get_num_threads(),
+        )
         return *made, to_residual if ctx.needs_input_grad[3] else None, *(None,) * 6

@@ -132,10 +132,10 @@ def convolution(
     values: Tensor,
     positions: Tensor,
     bias: Tensor | None,
-    shape: list[int],
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
+    shape: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
     groups: int,
 ) -> Tensor:
     """The convolution of x (N, I, H, W) with a weight of `shape` (O, I/groups, KH, KW), plus bias (O,)."""
