@@ -46,6 +46,19 @@ class Functional(nn.Module):
         return x + self.second(F.relu(self.first(x), inplace=True).relu())
 
 
+class Wasteful(nn.Module):
+    """An attribute of a name of the plan's; a call, the last one, that gives nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bn, self.steps = nn.Conv2d(4, 4, 3), BatchNorm2d(4), 3
+
+    def forward(self, x):
+        y = torch.relu(self.bn(self.conv(x)))
+        self.conv(y)
+        return y
+
+
 class Untraceable(nn.Module):
     def __init__(self):
         super().__init__()
@@ -118,7 +131,7 @@ def test_a_joined_module_computes_what_it_did(name):
 def test_every_norm_takes_over_what_it_can():
     wider, functional = networks()["wider"], networks()["functional"]
     join(nn.ModuleList([wider, functional]))
-    assert [(".".join(s.path), s.further) for s in wider.steps] == [
+    assert [(".".join(s.path), s.further) for s in wider._joined.steps] == [
         ("conv1", ()),
         ("bn1", (None, True, False)),
         ("conv2", ()),
@@ -126,13 +139,16 @@ def test_every_norm_takes_over_what_it_can():
         ("downsample.1", ()),
         ("bn2", (True, False)),
     ]
-    assert [s.further for s in functional.steps if s.path[-1:] == ("1",)] == [(None, True, False), (False, False)]
+    assert [s.further for s in functional._joined.steps if s.path[-1:] == ("1",)] == [
+        (None, True, False),
+        (False, False),
+    ]
 
 
 def test_pooling_of_two_by_two_pixels_joins():
     model = pooled()
     join(model)
-    assert [step.steps[0].further[-1] for step in model] == [True] + [False] * 5
+    assert [module._joined.steps[0].further[-1] for module in model] == [True] + [False] * 5
 
 
 @pytest.mark.parametrize("kind", [Untraceable, Dependent, Shared])

@@ -36,27 +36,35 @@ class Step(NamedTuple):
     """the values that no later step needs"""
 
 
-class Joined(nn.Module):
-    """What a module is beside its own class while its norms take over what follows them."""
+class Plan(NamedTuple):
+    """What a module does, as it was traced."""
 
-    steps: tuple[Step, ...]
     given: str  # the name of the input
+    steps: tuple[Step, ...]
+    result: str  # the name of what is returned
     kinds: tuple[type[nn.Module], ...]  # of the modules within
     unheard: tuple[Path, ...]  # the modules whose hooks would not hear what they are to hear
 
+
+class Joined(nn.Module):
+    """What a module is beside its own class while its norms take over what follows them."""
+
+    _joined: Plan
+
     def by_steps(self, x: Tensor) -> Tensor:
         """What `forward` returns."""
-        values = {self.given: x}
-        for name, path, function, needed, further, last in self.steps:
+        values = {self._joined.given: x}
+        for name, path, function, needed, further, last in self._joined.steps:
             values[name] = (function or _at(self, path))(*[values[other] for other in needed], *further)
             for other in last:
                 del values[other]
-        return values[self.steps[-1].name]
+        return values[self._joined.result]
 
     def is_as_traced(self) -> bool:
         """Whether the steps are still what `forward` does."""
-        same = tuple(_kind(module) for _, module in _within(self)) == self.kinds
-        return same and not any(getattr(_at(self, path), hooks) for path in self.unheard for hooks in HOOKS)
+        kinds, unheard = self._joined.kinds, self._joined.unheard
+        same = tuple(_kind(module) for _, module in _within(self)) == kinds
+        return same and not any(getattr(_at(self, path), hooks) for path in unheard for hooks in HOOKS)
 
     def __reduce__(self) -> Any:
         return _empty, (_kind(self),), self.__dict__
@@ -66,10 +74,9 @@ def join(model: nn.Module) -> None:
     """Let the kernels' batch norms take over what follows them, in every module of the model, in place."""
     for module in reversed(list(model.modules())):
         if not isinstance(module, Joined) and any(type(child) is BatchNorm2d for _, child in _within(module)):
-            found = _traced(module)
-            if found:
-                module.__dict__.update(found)
-                module.__class__ = _joined(type(module))
+            plan = _traced(module)
+            if plan:
+                module._joined, module.__class__ = plan, _joined(type(module))  # pyright: ignore[reportArgumentType]
 
 
 def part(model: nn.Module) -> None:
@@ -77,8 +84,7 @@ def part(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, Joined):
             module.__class__ = _kind(module)  # pyright: ignore[reportAttributeAccessIssue]
-            for name in Joined.__annotations__:
-                module.__dict__.pop(name, None)
+            del module._joined
 
 
 def _kind(module: nn.Module) -> type[nn.Module]:
@@ -141,8 +147,8 @@ class _Join(NamedTuple):
         return Step(name, _path(norm), None, tuple(str(value) for value in values), further, ())
 
 
-def _traced(module: nn.Module) -> dict[str, Any] | None:
-    """The attributes of `Joined`; None where nothing is joined, or where more than known calls is done."""
+def _traced(module: nn.Module) -> Plan | None:
+    """A module's plan; None where nothing is joined, or where more than known calls is done."""
     within, training = dict(_within(module)), module.training
     module.training = True
     try:
@@ -166,12 +172,9 @@ def _traced(module: nn.Module) -> dict[str, Any] | None:
     ]
     silent = [_path(node) for join in joins for node in join.nodes if node.op == "call_module"]
     silent += [path for path, child in within.items() if type(child) is nn.Sequential]
-    return {
-        "steps": _forgetting(steps),
-        "given": given[0],
-        "kinds": tuple(map(_kind, within.values())),
-        "unheard": tuple(dict.fromkeys(silent)),
-    }
+    result = str(nodes[-1].args[0])
+    unheard = tuple(dict.fromkeys(silent))
+    return Plan(given[0], _forgetting(steps, result), result, tuple(map(_kind, within.values())), unheard)
 
 
 def _halves(module: nn.Module | None) -> bool:
@@ -244,9 +247,9 @@ def _step(node: fx.Node) -> Step:
     return Step(node.name, _path(node) if function is None else (), function, values, node.args[len(values) :], ())
 
 
-def _forgetting(steps: list[Step]) -> tuple[Step, ...]:
+def _forgetting(steps: list[Step], result: str) -> tuple[Step, ...]:
     """The steps, each with the values that no later one needs."""
-    needed, made = {steps[-1].name}, []
+    needed, made = {result}, []
     for step in reversed(steps):
         last = {name for name in step.values if name not in needed}
         needed |= last
