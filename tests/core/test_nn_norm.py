@@ -58,7 +58,7 @@ def test_agrees_with_pytorchs(shape, threads, relu, added, options):
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("shape", [(8, 3, 28, 28), (2, 70, 2, 2), (3, 5, 4, 66), (2, 4, 5, 6)])
+@pytest.mark.parametrize("shape", [(8, 3, 28, 28), (2, 70, 2, 2), (3, 5, 4, 66), (2, 4, 5, 6), (4, 9, 7, 7)])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_pooling_agrees_with_pytorchs(shape, threads):
     before = torch.get_num_threads()

@@ -44,7 +44,7 @@ class NormTable(IntEnum):
     CHANNELS = auto()
     PIXELS = auto()  # of a channel, contiguous
     BAND = auto()  # channels of an item
-    WIDTH = auto()  # pixels of a row, which are even in number as rows are, where they are pooled; else 0
+    WIDTH = auto()  # pixels of a row, where images are pooled; else 0
     SUMS = auto()  # room for sums, two vectors a worker
     RELU = auto()  # 1 where what is negative becomes 0
     EPSILON = auto()  # float32
@@ -123,38 +123,55 @@ def _at(table: int, array: int, image: int, channel: int) -> np.ndarray:
 
 
 @njit
+def _windows(table: int) -> Any:
+    """Of images that are pooled: pixels of a row, rows and columns of windows; a last odd row or column is in none."""
+    width = peek(table, NormTable.WIDTH)
+    return width, peek(table, NormTable.PIXELS) // width // 2, width // 2
+
+
+@njit
 def _pool(table: int, n: int, c: int, a: float, b: float) -> None:
     """OUT of a channel that is pooled."""
-    width, pixels = peek(table, NormTable.WIDTH), peek(table, NormTable.PIXELS)
-    x, out = _address(table, NormTable.X, n, c, pixels), _address(table, NormTable.OUT, n, c, pixels // 4)
-    for _ in range(pixels // (2 * width)):
-        pool(x, x + 4 * width, out, width // 2, a, b)
-        x, out = x + 8 * width, out + 2 * width
+    width, rows, columns = _windows(table)
+    x = _address(table, NormTable.X, n, c, peek(table, NormTable.PIXELS))
+    out = _address(table, NormTable.OUT, n, c, rows * columns)
+    for row in range(rows):
+        upper = x + 8 * row * width
+        pool(upper, upper + 4 * width, out + 4 * row * columns, columns, a, b)
 
 
 @njit
 def _pool_products(table: int, worker: int, n: int, c: int, a: float, b: float) -> Any:
     """The sums of `_products`, of a channel that is pooled."""
-    width, pixels = peek(table, NormTable.WIDTH), peek(table, NormTable.PIXELS)
-    x, gradient = _address(table, NormTable.X, n, c, pixels), _address(table, NormTable.GRADIENT, n, c, pixels // 4)
+    width, rows, columns = _windows(table)
+    x = _address(table, NormTable.X, n, c, peek(table, NormTable.PIXELS))
+    gradient = _address(table, NormTable.GRADIENT, n, c, rows * columns)
     room = peek(table, NormTable.SUMS) + worker * 2 * BYTES
     sums, mean = floats(room)[: 2 * LANES], float32_at(peek(table, NormTable.MEAN), c)
     sums[:] = F(0.0)
-    for _ in range(pixels // (2 * width)):
-        pool_products(x, x + 4 * width, gradient, width // 2, a, b, mean, room)
-        x, gradient = x + 8 * width, gradient + 2 * width
+    for row in range(rows):
+        upper = x + 8 * row * width
+        pool_products(upper, upper + 4 * width, gradient + 4 * row * columns, columns, a, b, mean, room)
     return sums[:LANES].sum(), sums[LANES:].sum()
 
 
 @njit
 def _pool_combined(table: int, n: int, c: int, a: float, b: float, by_g: float, by_x: Any, shift: Any) -> None:
     """The gradient to a channel that is pooled, as `_combined` has it."""
-    width, pixels = peek(table, NormTable.WIDTH), peek(table, NormTable.PIXELS)
-    x, out = _address(table, NormTable.X, n, c, pixels), _address(table, NormTable.OUT, n, c, pixels)
-    gradient = _address(table, NormTable.GRADIENT, n, c, pixels // 4)
-    for _ in range(pixels // (2 * width)):
-        pool_gradient(x, x + 4 * width, gradient, out, out + 4 * width, width // 2, a, b, by_g, by_x, shift)
-        x, out, gradient = x + 8 * width, out + 8 * width, gradient + 2 * width
+    width, rows, columns = _windows(table)
+    pixels = peek(table, NormTable.PIXELS)
+    gradient = _address(table, NormTable.GRADIENT, n, c, rows * columns)
+    x, out = _at(table, NormTable.X, n, c), _at(table, NormTable.OUT, n, c)
+    apart = _address(table, NormTable.OUT, n, c, pixels) - _address(table, NormTable.X, n, c, pixels)
+    for row in range(rows):
+        upper = _address(table, NormTable.X, n, c, pixels) + 8 * row * width
+        lower, given = upper + 4 * width, gradient + 4 * row * columns
+        pool_gradient(upper, lower, given, upper + apart, lower + apart, columns, a, b, by_g, by_x, shift)
+    if width % 2:
+        for k in range(width - 1, pixels, width):
+            out[k] = x[k] * by_x + shift
+    for k in range(2 * rows * width, pixels):
+        out[k] = x[k] * by_x + shift
 
 
 @njit
@@ -308,8 +325,8 @@ def forward(
     """Set out (N, C, …) to the norm of x plus the residual (N, C, …), or None, or to the ReLU of that.
 
     mean and variance (C,), biased, become those of x's channels, whose share in those that run on, with an unbiased
-    variance, is the momentum. A channel has more than one value. `pooled` has out (N, C, H/2, W/2) hold the largest of
-    every two by two pixels of the ReLU, without a residual; H and W are even.
+    variance, is the momentum. A channel has more than one value. `pooled` has out (N, C, H // 2, W // 2) hold the
+    largest of every two by two pixels of the ReLU, without a residual.
     """
     given = (x, out, weight, bias, mean, variance, residual, running_mean, running_variance)
     _run(normalize, threads, relu, pooled, (epsilon, momentum), *given)

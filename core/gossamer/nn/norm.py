@@ -31,14 +31,14 @@ class BatchNorm2d(nn.BatchNorm2d):
     ) -> Tensor:
         """(N, C, H, W) to (N, C, H, W): the norm, plus the residual (N, C, H, W) if given, and its ReLU if asked for.
 
-        Neither takes a pass over memory of its own. With `pooled`, (N, C, H/2, W/2), the largest of each two by two.
+        Neither takes a pass over memory of its own. With `pooled`, (N, C, H // 2, W // 2): the largest of two by two.
         """
         if not self.training or torch.compiler.is_compiling() or not self._fits(input, residual):
             y = super().forward(input)
             y = y if residual is None else y + residual
             y = torch.relu(y) if relu else y
             return F.max_pool2d(y, 2) if pooled else y
-        if pooled and (residual is not None or not relu or input.shape[2] % 2 or input.shape[3] % 2):
+        if pooled and (residual is not None or not relu or min(input.shape[2:]) < 2):
             return F.max_pool2d(self.forward(input, residual, relu), 2)
         momentum, count = self.momentum, self.num_batches_tracked
         if count is not None:
