@@ -67,7 +67,7 @@ class Sizes:
                 layer, bias = layers[node.name], node.tensors.get("bias")
                 kept = None if bias is None else graph.tensors[bias]
                 self._layers[_key(node)] = layer, node.attributes["activation"], kept
-                name = node.tensors["weight"].removesuffix(".1x1")
+                name = _weight_name(node)
                 if name not in elsewhere:
                     self._share_weight(name, layer)
 
@@ -130,7 +130,8 @@ class Sizes:
         layer, activation, before = self._layers.get(_key(node), (None, None, None))
         same = bias is before if bias is None or before is None else np.array_equal(bias, before)
         same = same and activation == node.attributes["activation"]
-        if layer is None or not same or not is_weight(layer, weight):
+        holds = layer is not None and (_weight_name(node) in self._packed or is_weight(layer, weight))
+        if layer is None or not same or not holds:
             return pack(node, weight, weight != 0, bias, matrix, shape)
         return self._reused(layer, node, weight.shape, bias, matrix)
 
@@ -180,6 +181,11 @@ def is_weight(layer: Layer, weight: Any) -> bool:
     """Say whether a layer holds this weight."""
     packed = weight_of(layer)
     return packed.size == math.prod(weight.shape) and np.array_equal(packed.reshape(weight.shape), np.asarray(weight))
+
+
+def _weight_name(node: Node) -> str:
+    """A layer's weight's name, whether its sequence is an image or not."""
+    return node.tensors["weight"].removesuffix(".1x1")
 
 
 def _key(node: Node) -> str:

@@ -108,7 +108,7 @@ class TracedSizes(Sizes):
 
     def make(self, known: Known, weights: Mapping[str, np.ndarray]) -> Graph:
         """Return the folded graph at these sizes, `weights` in the place of what is kept packed."""
-        given = {name: torch.from_numpy(np.ascontiguousarray(weight)) for name, weight in weights.items()}
+        given = {PREFIX + name: torch.from_numpy(np.ascontiguousarray(weight)) for name, weight in weights.items()}
         return self.traced(known, self._state | given)
 
     def opened(self) -> OpenGraph:
@@ -130,7 +130,7 @@ class TracedSizes(Sizes):
     def _share_weight(self, name: str, layer: Layer) -> None:
         given = self._state.get(PREFIX + name)
         if given is not None and is_weight(layer, given):
-            self._packed[PREFIX + name] = layer, tuple(given.shape)
+            self._packed[name] = layer, tuple(given.shape)
             del self._state[PREFIX + name]
 
     @property
