@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from gossamer_rl.gru import Steps
 from gossamer_rl.observations import Seen
 from gossamer_rl.onehot import OneHotLinear
 
@@ -79,11 +80,18 @@ class Recurrent(nn.Module):
     def unroll(self, observations: Tensor, state: Tensor, goes_on: Tensor) -> Tensor:
         """Observations [steps, n, …] to outputs [steps, n, outputs]; the state is 0 after a step where `goes_on` is."""
         x = torch.tanh(self.first(observations.flatten(0, 1))).unflatten(0, observations.shape[:2])
+        given = self.into(x)
+        if self.back._forward_pre_hooks:
+            return self.last(x + self.one_by_one(given, state, goes_on))
+        return self.last(x + Steps.apply(given, self.back.weight, self.back.bias, state, goes_on[:, :, None]))
+
+    def one_by_one(self, given: Tensor, state: Tensor, goes_on: Tensor) -> Tensor:
+        """All states [steps, n, width]: the plain twin of `Steps`, for who looks at what `back` takes."""
         states = []
-        for given, on in zip(self.into(x), goes_on, strict=True):
-            states.append(self.turn(given, state))
+        for step, on in zip(given, goes_on, strict=True):
+            states.append(self.turn(step, state))
             state = states[-1] * on[:, None]
-        return self.last(x + torch.stack(states))
+        return torch.stack(states)
 
 
 class ActorCritic(nn.Module):

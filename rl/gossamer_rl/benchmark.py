@@ -19,7 +19,7 @@ COMMANDS = {
 }
 PRESETS = {
     "quick": Config(steps=65_536, solved=1.0, copies=32, horizon=64, minibatch=512),
-    "minigrid": Config(data="MiniGrid-DoorKey-8x8-v0", steps=2_000_000, memory=True),
+    "minigrid": Config(data="MiniGrid-DoorKey-8x8-v0", steps=2_000_000, memory=True, exploration="view-and-situation"),
     "doorkey-8x8": Config(data="MiniGrid-DoorKey-8x8-v0", steps=500_000, solved=1.0),
     "deepsea": Config(data="DeepSea20-v0", steps=1_000_000, copies=16, horizon=64, minibatch=256, entropy=0.1),
     "classic": Config(

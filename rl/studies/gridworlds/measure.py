@@ -36,13 +36,16 @@ TASKS = (
     "LockedRoom",
     "BlockedUnlockPickup",
 )
+RETURNING = {"frontier": 0.5, "memory": False, "exploration": "lifelong-first-visit"}
 AGENTS: dict[str, dict[str, Any]] = {
     "dense": {},
     **{name: {"method": name, "sparse_critic": False} for name in ("static-random", "set", "rigl")},
     "gmp": {"method": "gmp", "sparse_critic": False, "solved": 1.0, "steps": 400_000},
     "small-dense": {"method": "small-dense"},
-    "frontier": {"frontier": 0.5, "memory": False},
-    "frontier-imitation": {"frontier": 0.5, "self_imitation": True, "memory": False},
+    "no-memory": {"memory": False},
+    "long": {"memory": False, "steps": 10_000_000},
+    "frontier": {**RETURNING},
+    "frontier-imitation": {**RETURNING, "self_imitation": True},
     **{name: {"exploration": name, "memory": False, "steps": 400_000} for name in BONUSES},
 }
 LEVELS = (0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
