@@ -2,7 +2,7 @@
 
 python rl/studies/gridworlds/measure.py --to /tmp/gridworlds --seeds 1 2
 python rl/studies/gridworlds/measure.py --to /tmp/gridworlds --agents static-random set --tasks DoorKey-8x8
-python rl/studies/gridworlds/measure.py --to /tmp/hard --agents frontier --tasks BlockedUnlockPickup --table hard.md
+python rl/studies/gridworlds/measure.py --to /tmp/views --exploration lifelong-first-visit --table views.md
 python rl/studies/gridworlds/measure.py --to /tmp/bonuses --agents count rnd icm --tasks DoorKey-8x8 --table bonuses.md
 
 What is already measured below the folder is not measured again, and a run that was stopped goes on; the table beside
@@ -36,7 +36,6 @@ TASKS = (
     "LockedRoom",
     "BlockedUnlockPickup",
 )
-RETURNING = {"frontier": 0.5, "memory": False, "exploration": "lifelong-first-visit"}
 AGENTS: dict[str, dict[str, Any]] = {
     "dense": {},
     **{name: {"method": name, "sparse_critic": False} for name in ("static-random", "set", "rigl")},
@@ -44,8 +43,8 @@ AGENTS: dict[str, dict[str, Any]] = {
     "small-dense": {"method": "small-dense"},
     "no-memory": {"memory": False},
     "long": {"memory": False, "steps": 10_000_000},
-    "frontier": {**RETURNING},
-    "frontier-imitation": {**RETURNING, "self_imitation": True},
+    "frontier": {"frontier": 0.5, "memory": False},
+    "frontier-imitation": {"frontier": 0.5, "self_imitation": True, "memory": False},
     **{name: {"exploration": name, "memory": False, "steps": 400_000} for name in BONUSES},
 }
 LEVELS = (0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
@@ -66,6 +65,8 @@ class Options:
     """which of AGENTS"""
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
     """a run each"""
+    exploration: str = PRESETS["minigrid"].exploration
+    """the bonus of agents that name none"""
     table: str = "table.md"
     """name of the table"""
 
@@ -169,7 +170,8 @@ def main(options: Options) -> None:
     for seed in options.seeds:
         for task in options.tasks:
             for name in options.agents:
-                config = replace(PRESETS["minigrid"], data=f"MiniGrid-{task}-v0", seed=seed, **AGENTS[name])
+                own = {"exploration": options.exploration, **AGENTS[name]}
+                config = replace(PRESETS["minigrid"], data=f"MiniGrid-{task}-v0", seed=seed, **own)
                 run = Run("rl", config)
                 if not run.path(options.to).exists():
                     checkpoint = options.to / f"{run.name}.pt"
