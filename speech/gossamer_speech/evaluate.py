@@ -9,14 +9,15 @@ from torch import Tensor, nn
 
 import gossamer as gs
 from gossamer.nn import SparseAutoencoder, explained_variance
-from gossamer_speech import espeak, learning, noise, reading
+from gossamer_speech import espeak, few, learning, noise, reading
 from gossamer_speech.config import Config
 from gossamer_speech.data import Words, spoken
 from gossamer_speech.reading import Examples, Fit
 from gossamer_speech.recogniser import Features, Recogniser, Shape, Transcriber
 
 PATCHES = 50_000  # of the training words, that a dictionary is learned from
-FEW = (1, 5, 10, 25, 100)  # labelled words a class, of training sizes that are compared
+FEW = (1, 5, 10)  # labelled words a class, where the other training words have none
+SIZES = (*FEW, 25, 100)  # labelled words a class, where there are no others
 Log = Callable[[str], None]
 
 
@@ -186,10 +187,11 @@ def fold(config: Config, heard: Heard, test: np.ndarray, log: Log = lambda line:
     extra: dict[str, float] = {}
     if examples.features.shape[1]:
         tests = Examples(found, labels, words.speakers[test])
-        for n in FEW:
-            extra[f"accuracy_after_{n}"] = reading.few(
+        for n in SIZES:
+            extra[f"accuracy_after_{n}"] = few.supervised(
                 examples, tests, len(words.names), n, fit.penalty if fit else 0.01, config.seed
             )
+        extra |= _self_trained(config, heard, recogniser.body, examples, tests)
         if fit:
             extra |= {"penalty": fit.penalty, **unknown(examples, tests, len(words.names), fit)}
         extra |= worth(recogniser.body, heard, test)
@@ -197,6 +199,21 @@ def fold(config: Config, heard: Heard, test: np.ndarray, log: Log = lambda line:
         patches = (sample(heard.clean()[torch.from_numpy(part)], heard.shape, config.seed) for part in (~test, test))
         extra |= dictionary(trained.autoencoder, *patches)
     return Fold(accuracy, speakers, recogniser, trained, extra)
+
+
+def _self_trained(config: Config, heard: Heard, body: nn.Module, train: Examples, test: Examples) -> dict[str, float]:
+    """Percent of test words recognised after a few labels and self-training on the other training words; the same with
+    the words' names by synthetic voices, where `synthetic` asks for them."""
+    classes, found = len(heard.words.names), {}
+    more = [features(body, heard.synthetic())] if config.synthetic else []
+    words, tests, *synthetic = few.components(train.features, test.features, *more, seed=config.seed)
+    for n in FEW:
+        found[f"self_trained_after_{n}"] = few.semi_supervised(words, tests, train, test, classes, n, config.seed)
+        if synthetic:
+            found[f"self_trained_synthetic_after_{n}"] = few.semi_supervised(
+                words, tests, train, test, classes, n, config.seed, *synthetic
+            )
+    return found
 
 
 def _learn(config: Config, heard: Heard, train: np.ndarray, log: Log):

@@ -184,19 +184,6 @@ class Neighbours(nn.Module):
         return (cosines[:, :, None] * self.aims[nearest]).sum(1)
 
 
-def few(train: Examples, test: Examples, classes: int, n: int, penalty: float, seed: int, draws: int = 5) -> float:
-    """Percent of test words recognised after `n` words of each class, the mean over several drawings."""
-    draw, space, scores = np.random.default_rng(seed), Space.of(train.features), []
-    points, tests = space(train.features), space(test.features)
-    for _ in range(draws):
-        order = draw.permutation(len(train.labels))
-        chosen = np.concatenate([order[train.labels[order] == label][:n] for label in np.unique(train.labels)])
-        own = points[torch.from_numpy(chosen)]
-        dual, offset = weights(own @ own.T, targets(train.labels[chosen], classes), penalty)
-        scores.append(percent(tests @ own.T @ dual + offset, test.labels))
-    return float(np.mean(scores))
-
-
 def percent(scores: Tensor, labels: np.ndarray) -> float:
     """Percent of words whose own class has the highest score."""
     return 100 * float((scores.argmax(1).numpy() == labels).mean())
