@@ -206,7 +206,7 @@ def _self_trained(config: Config, heard: Heard, body: nn.Module, train: Examples
     the words' names by synthetic voices, where `synthetic` asks for them."""
     classes, found = len(heard.words.names), {}
     more = [features(body, heard.synthetic())] if config.synthetic else []
-    words, tests, *synthetic = few.components(train.features, test.features, *more, seed=config.seed)
+    words, tests, *synthetic = few.components(train.features, test.features, *more)
     for n in FEW:
         found[f"self_trained_after_{n}"] = few.semi_supervised(words, tests, train, test, classes, n, config.seed)
         if synthetic:

@@ -14,7 +14,7 @@ import tyro
 from scipy import sparse
 
 from gossamer import InputError
-from gossamer.paths import folder, refuse_unwritable, write_atomically
+from gossamer.paths import folder, refuse_unwritable, write_atomically, writing_atomically
 from gossamer.threads import using_threads
 from gossamer_speech import audio, folders
 from gossamer_speech.transformer import SparseSpeechFeatures
@@ -67,7 +67,8 @@ def main(options: Options) -> int:
         matrices.append(sparse.load_npz(part.with_suffix(".npz")))
     whole = sparse.csr_matrix(sparse.vstack(matrices, format="csr"))
     del features, matrices  # a folder of many hours gives many numbers
-    sparse.save_npz(options.out, whole)
+    with writing_atomically(options.out) as file:
+        sparse.save_npz(file, whole)
     write_atomically(told, "".join(f"{name}\n" for name in names).encode())
     for file in parts.iterdir():
         file.unlink()

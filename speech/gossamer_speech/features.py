@@ -10,6 +10,7 @@ from gossamer.errors import InputError, one_of, within
 
 NORMALISATIONS = ("utterance", "level", "mean", "running", "none")
 ROWS = 32  # frames that go through a product together, always the same ones: so cuts in a stream change no bit
+BLOCK = 64 * ROWS  # frames that are normalised at once
 QUIETEST = 1e-6  # added to a power before its logarithm: about −90 dB of a full-scale tone
 MEMORY = 100  # frames after which a running mean has forgotten two thirds
 
@@ -73,10 +74,12 @@ class Front:
         """Frames (T, mels) of one utterance, normalised."""
         if self.normalise == "running":
             return Running().push(frames)
-        moments = Moments()
+        moments, out = Moments(), np.empty(frames.shape, np.float32)
         for start in range(0, len(frames), ROWS):
             moments.push(frames[start : start + ROWS])
-        return moments.apply(frames, self.normalise)
+        for start in range(0, len(frames), BLOCK):  # hours of frames are not to be held in float64
+            out[start : start + BLOCK] = moments.apply(frames[start : start + BLOCK], self.normalise)
+        return out
 
 
 class Moments:

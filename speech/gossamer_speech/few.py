@@ -14,17 +14,19 @@ FIRST, LATER = 0.03, 0.01  # penalties of the reader of few words and of the rea
 Reader = Callable[[Tensor], Tensor]
 
 
-def components(train: Tensor, *others: Tensor, seed: int = 0) -> list[Tensor]:
-    """The first principal components (n, RANK) of training words (n, width), and those of others in the same space.
+def components(train: Tensor, *others: Tensor) -> list[Tensor]:
+    """The first principal components (n, RANK) of training words (n, width) in `Space`, and those of others.
 
-    No label is looked at; the space is that of `Space`, its components found by scikit-learn's randomised PCA.
+    No label is looked at. They come from the Gram matrix (n, n), for features are more than words.
     """
-    from sklearn.decomposition import PCA
-
     space = Space.of(train)
-    points = space(train).numpy()
-    found = PCA(min(RANK, *points.shape), svd_solver="randomized", iterated_power=3, random_state=seed).fit(points)
-    return [torch.from_numpy(found.transform(space(part).numpy())) for part in (train, *others)]
+    points = space(train)
+    mean = points.mean(0)
+    centred = points - mean
+    values, vectors = torch.linalg.eigh(centred @ centred.T)
+    kept = (values > 1e-6 * values[-1]).nonzero()[:, 0][-RANK:]
+    axes = centred.T @ (vectors[:, kept] / values[kept].sqrt())
+    return [(space(part) - mean) @ axes for part in (train, *others)]
 
 
 def ridge(points: Tensor, labels: np.ndarray, classes: int, penalty: float) -> Reader:

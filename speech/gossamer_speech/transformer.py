@@ -220,8 +220,8 @@ class SparseSpeechFeatures(TransformerMixin, BaseEstimator):
     def _frames(self, utterance: Utterance, front: Front) -> np.ndarray:
         """All frames of an utterance, normalised: 16 kB a second."""
         plain = Stream(Front(front.rate, front.mels, "none"), 1)
-        blocks = [plain.push(chunk) for chunk in self._chunks(utterance)]
-        return front.normalised(np.concatenate([*blocks, plain.close()]))
+        frames = np.concatenate([*(plain.push(chunk) for chunk in self._chunks(utterance)), plain.close()])
+        return front.normalised(frames)
 
     def _chunks(self, utterance: Utterance) -> Iterable[np.ndarray]:
         if isinstance(utterance, np.ndarray):
