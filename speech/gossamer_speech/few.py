@@ -56,8 +56,8 @@ def self_trained(points: Tensor, labels: np.ndarray, classes: int, rounds: int =
         scores, guesses = reader(others).topk(2)
         lead, guessed = (scores[:, 0] - scores[:, 1]).numpy(), guesses[:, 0].numpy()
         most = -(-number * len(unknown) // (rounds * classes)) if number < rounds else len(unknown)
-        sure = [np.flatnonzero(guessed == label) for label in range(classes)]
-        sure = np.concatenate([own[np.argsort(-lead[own], kind="stable")][:most] for own in sure])
+        groups = [np.flatnonzero(guessed == label) for label in range(classes)]
+        sure = np.concatenate([own[np.argsort(-lead[own], kind="stable")][:most] for own in groups])
         chosen = torch.from_numpy(np.concatenate([known, unknown[sure]]))
         reader = ridge(points[chosen], np.concatenate([labels[known], guessed[sure]]), classes, LATER)
     return reader

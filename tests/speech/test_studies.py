@@ -30,6 +30,8 @@ def setting(run: Result) -> str:
     if run.config.get("quantise"):
         return "compact"
     one = run.config["synthetic"] == 1 and not run.config["augment"] and run.config["warps"] == 3
+    if one and not run.config["levels"]:
+        return "few labels"
     return "one setting" if one and run.config["classifier"] == "ridge" else "others"
 
 
@@ -134,12 +136,27 @@ def test_noises_of_the_one_setting_are_those_of_the_runs():
 
 
 @pytest.mark.parametrize("page", [HOME / "README.md", HOME.parents[1] / "README.md"])
+def test_few_labels_are_those_of_the_runs(page):
+    runs = of("few labels")
+    told = rows("| five labels a class", page)
+    assert {name for name, *_ in told} == set(runs)
+    for name, *cells in told:
+        (run,) = runs[name]
+        kinds = ("accuracy_after_5", "self_trained_after_5", "self_trained_synthetic_after_5")
+        expected = [run.extra[kind] for kind in kinds]
+        assert [float(cell) for cell in cells] == pytest.approx([*expected, run.value], abs=0.051), name
+
+
+@pytest.mark.parametrize("page", [HOME / "README.md", HOME.parents[1] / "README.md"])
 def test_compact_codes_are_those_of_the_runs(page):
-    runs = {(run.method, run.config["quantise"]): run for own in of("compact").values() for run in own}
+    runs = {
+        (run.method, run.config["quantise"], run.config["active"]): run for r in of("compact").values() for run in r
+    }
     told = rows("| rounded codes", page)
     assert len(told) == len(runs)
     for name, levels, bits, clean, few in told:
-        run = runs[name.split(",")[0], int(levels)]
+        active = re.search(r"(\d+) of", name)
+        run = runs[name.split(",")[0], int(levels), int(active[1]) if active else 16]
         assert int(bits.replace(",", "")) == pytest.approx(run.extra["bits_a_second"], abs=5)
         expected = [run.value, run.extra["accuracy_after_5"]]
         assert [float(clean), float(few)] == pytest.approx(expected, abs=0.051)
