@@ -46,6 +46,7 @@ The modules, in the order in which a convolution meets them (each imports only w
     image_loops, pooling, norm_loops, images     what stands between convolutions; the last binds the others' loops
     attention_loops, attention       attention, dense, with the queries in the vectors
     training_loops, training_batches, training    values that change, and the gradients
+    pooled_loops, batch_norm         batch norm in training, with what follows it
 
 A kernel is a `tasks.Task`: a C function of (table, worker, first, end) that does the items first … end-1 of what a
 table of int64 describes; an `IntEnum` beside the loop names the table's columns. Tables hold addresses, so that a task

@@ -21,8 +21,8 @@ def convert(model: nn.Module, masks: Mapping[str, Tensor] | None = None) -> nn.M
     `masks` is a masking, or parameter names and boolean tensors. Without masks it goes the way back: every layer of
     sparse storage becomes an ordinary one with zeros. Parameters are new ones, so make the optimizer afterwards, and
     sparsify the converted model for a method that moves its topology. Batch norms, which would then take much of the
-    time, become `gossamer.nn.norm.BatchNorm2d`, and keep their parameters; in training they take over the residuals and
-    ReLUs that follow them in a module's `forward` (`gossamer.nn.joined`).
+    time, become `gossamer.nn.norm.BatchNorm2d`, and keep their parameters; in training they take over the residuals,
+    ReLUs and max pooling that follow them in a module's `forward` (`gossamer.nn.joined`).
 
     Raises `InputError`, before anything is changed, for a masked weight that is not that of a Linear, Conv1d or Conv2d,
     for one that is tied to another, and for a model that is itself the layer.
