@@ -25,7 +25,7 @@ import gossamer as gs
 TOKENS = 128
 
 
-def model(name: str) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
+def model(name: str) -> tuple[Any, dict[str, torch.Tensor]]:
     """A model in evaluation mode with random weights, and what it is called with."""
     import transformers
 

@@ -211,7 +211,7 @@ def _self_trained(config: Config, heard: Heard, body: nn.Module, train: Examples
         found[f"self_trained_after_{n}"] = few.semi_supervised(words, tests, train, test, classes, n, config.seed)
         if synthetic:
             found[f"self_trained_synthetic_after_{n}"] = few.semi_supervised(
-                words, tests, train, test, classes, n, config.seed, *synthetic
+                words, tests, train, test, classes, n, config.seed, synthetic[0]
             )
     return found
 
