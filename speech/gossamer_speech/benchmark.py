@@ -12,14 +12,16 @@ if TYPE_CHECKING:
 METRIC = "word accuracy (%)"
 HIGHER_IS_BETTER = True
 SEEDS = (1, 2, 3)
-UNREAD = dict.fromkeys((m for m in METHODS if m not in (*MASKED, "small-dense", "temporal")), ("sparsity",))
+UNREAD = dict.fromkeys(
+    (m for m in METHODS if m not in (*MASKED, "small-dense", "temporal", "temporal-topk")), ("sparsity",)
+)
 COMMANDS = {
     "recognise": "say which words files or a stream hold, by a model that train kept",
     "export": "write a recogniser as an ONNX file, or as an engine's",
     "extract": "turn a folder of recordings into sparse codes, in one file",
     "pictures": "show what each code of a model looks and sounds like, on one page",
 }
-COMPARED = tuple(method for method in METHODS if method not in ("nmf", "omp", "kl", "temporal"))
+COMPARED = tuple(method for method in METHODS if method not in ("nmf", "omp", "kl", "temporal", "temporal-topk"))
 
 __all__ = ["COMMANDS", "HIGHER_IS_BETTER", "METRIC", "PRESETS", "Config", "grid", "pictures", "run"]
 

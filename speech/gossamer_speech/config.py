@@ -9,7 +9,7 @@ DATA = ("espeak", "fsdd", "speech-commands", "yesno", "timit", "librispeech", "f
 MASKED = ("static-random", "rigl")
 LEARNED = ("dense", "topk", "batchtopk", "jumprelu", "gated", "matryoshka", "l1", "kl", *MASKED, "small-dense")
 FIXED = ("random-relu", "random-topk", "k-means", "pca", "nmf", "omp", "log-mel", "mfcc", "mfcc-13")
-METHODS = (*LEARNED, *FIXED, "temporal")
+METHODS = (*LEARNED, *FIXED, "temporal", "temporal-topk")
 CLASSIFIERS = ("ridge", "logistic", "knn", "ctc")
 NOISES = ("none", "white", "babble", "reverberation")
 
@@ -21,7 +21,8 @@ class Config:
     method: str = "topk"
     """dense (autoencoder with ReLU codes), topk, batchtopk, jumprelu, gated, matryoshka, l1, kl (sparse autoencoders),
     rigl and static-random (topk with sparse weights), small-dense (dense, as many parameters as these), random-relu,
-    random-topk, k-means, pca, nmf, omp, log-mel, mfcc, mfcc-13 (with deltas), temporal (a network trained on labels)"""
+    random-topk, k-means, pca, nmf, omp, log-mel, mfcc, mfcc-13 (with deltas), temporal (a network trained on labels),
+    temporal-topk (the sum of what it and topk read)"""
     seed: int = 1
     """of the weights, the batches and the noise"""
     data: str = "espeak"
@@ -46,7 +47,8 @@ class Config:
     """times that each of 51 voices of eSpeak NG says each word's name, to be learned from, too; for ctc, sentences of
     these words that each says"""
     sparsity: float = 0.8
-    """share of weights that are zero, in [0, 1), for rigl, static-random, temporal and ctc's reader"""
+    """share of weights that are zero, in [0, 1), for rigl, static-random, temporal (also that of
+    temporal-topk) and ctc's reader"""
     codes: int = 128
     """codes of a patch, a window of frames by some of the bands"""
     active: int = 16
@@ -63,6 +65,9 @@ class Config:
     """vocal tract lengths that codes are averaged over, from 12% shorter to 12% longer; 1: none"""
     classifier: str = "ridge"
     """ridge, logistic or knn (cosine, five neighbours) of words; ctc: sentences of these words, letter by letter"""
+    trims: tuple[float, ...] = ()
+    """decibels below its loudest 10 ms at which a word's ends are cut off once more, each for another view that is
+    averaged over, for recordings differ in how closely they were cut; ctc hears each word at one of them"""
     normalise: str = "utterance"
     """of a word's frames: utterance (less each band's mean, over the deviation of all) or level (less one mean of all
     bands, so that a word keeps its own spectrum)"""
@@ -102,13 +107,14 @@ class Config:
             raise InputError(
                 f"synthetic is {self.synthetic}, but the data set 'espeak' has the same voices; leave it out."
             )
-        if self.method == "temporal" and self.classifier == "ctc":
+        if self.method.startswith("temporal") and self.classifier == "ctc":
             raise InputError(
-                "method is 'temporal', which reads words itself and has no codes; --classifier ctc wants some."
+                f"method is {self.method!r}, which reads words itself and has no codes; --classifier ctc wants some."
             )
         within(1, 40, bands=self.bands)
+        within(1, 40, **{f"trims[{i}]": trim for i, trim in enumerate(self.trims)})
         within(0, 256, quantise=self.quantise)
-        if self.quantise == 1 or (self.quantise and self.method == "temporal"):
+        if self.quantise == 1 or (self.quantise and self.method.startswith("temporal")):
             raise InputError(f"quantise is {self.quantise}; give 2 levels or more, and a method that has codes.")
         within(1, 9, warps=self.warps)
         positive(width=self.width)

@@ -1,7 +1,7 @@
 """From words to numbers: features learned and read fold by fold, in quiet and in noise, and what codes are worth."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,8 +12,9 @@ from gossamer.nn import SparseAutoencoder, explained_variance
 from gossamer_speech import espeak, few, learning, noise, reading
 from gossamer_speech.config import Config
 from gossamer_speech.data import Words, spoken
+from gossamer_speech.encoders import linear
 from gossamer_speech.reading import Examples, Fit
-from gossamer_speech.recogniser import Features, Recogniser, Shape, Transcriber
+from gossamer_speech.recogniser import Beside, Features, Recogniser, Shape, Transcriber, summed
 
 PATCHES = 50_000  # of the training words, that a dictionary is learned from
 FEW = (1, 5, 10)  # labelled words a class, where the other training words have none
@@ -54,7 +55,7 @@ class Heard:
         self.kept: dict[str, Tensor] = {}
 
     def clean(self) -> Tensor:
-        """All words as the configuration has them, (n, warps, LENGTH, mels)."""
+        """All words as the configuration has them, (n, views, LENGTH, mels)."""
         return self._all("clean", lambda which: self.noisy(which, self.config.noise, self.config.snr))
 
     def varied(self) -> Tensor:
@@ -62,7 +63,7 @@ class Heard:
         return self._all("varied", self._varied)
 
     def synthetic(self) -> Tensor:
-        """The words' names as eSpeak NG's voices say them, one word after another, (n, warps, LENGTH, mels)."""
+        """The words' names as eSpeak NG's voices say them, one word after another, (n, views, LENGTH, mels)."""
         if not self.config.synthetic:
             return self.clean()[:0]
         if "synthetic" not in self.kept:
@@ -108,9 +109,9 @@ class Fold:
 
 
 def sample(images: Tensor, shape: Shape, seed: int) -> Tensor:
-    """At most PATCHES patches (n, inputs) of the middle warp of images."""
+    """At most PATCHES patches (n, inputs) of whole words' images at the middle warp."""
     generator = torch.Generator().manual_seed(seed)
-    middle = images[:, images.shape[1] // 2]
+    middle = images[:, len(shape.lengths) // 2]
     each = shape.patches(middle[:1]).flatten(0, 2).shape[0]
     chosen = torch.randperm(len(middle), generator=generator)[: max(1, 4 * PATCHES // each)]
     patches = shape.patches(middle[chosen]).flatten(0, 2)
@@ -123,17 +124,8 @@ def learn(
     """A recogniser of the marked words; also the examples that its reader saw and how they were fitted, if linearly."""
     words, shape, chosen = heard.words, heard.shape, torch.from_numpy(train)
     images, classes = heard.clean()[chosen], len(words.names)
-    if config.method == "temporal":
-        from gossamer_speech import temporal
-
-        synthetic = heard.synthetic()
-        labels = torch.cat([torch.from_numpy(words.labels[train]), torch.arange(len(synthetic)) % classes]).long()
-        body, classifier, masking, seconds = temporal.train(
-            config, torch.cat([images, synthetic]), labels, classes, log
-        )
-        trained = learning.Trained(body, masking=masking, seconds=seconds)
-        examples = Examples(torch.empty(len(images), 0), words.labels[train], words.speakers[train])
-        return Recogniser(body, classifier, shape, words.names), trained, examples, None
+    if config.method.startswith("temporal"):
+        return _temporal(config, heard, train, log)
     trained = learning.learn(config, sample(images, shape, config.seed), log)
     body = Features(trained.encoder, shape)
     examples = Examples(features(body, images), words.labels[train], words.speakers[train])
@@ -148,6 +140,29 @@ def learn(
     recogniser = Recogniser(body, fit.classifier, shape, words.names)
     recogniser.sharpness = fit.sharpness
     return recogniser, trained, examples, fit
+
+
+def _temporal(
+    config: Config, heard: Heard, train: np.ndarray, log: Log
+) -> tuple[Recogniser, learning.Trained, Examples, None]:
+    """A network trained on the marked words and the synthetic ones; beside it, for temporal-topk, TopK codes read by
+    ridge, whose scores times `sharpness` are logarithms of probabilities, too."""
+    from gossamer_speech import temporal
+
+    words, images, synthetic = heard.words, heard.clean()[torch.from_numpy(train)], heard.synthetic()
+    classes = len(words.names)
+    labels = torch.cat([torch.from_numpy(words.labels[train]), torch.arange(len(synthetic)) % classes]).long()
+    body, classifier, masking, seconds = temporal.train(config, torch.cat([images, synthetic]), labels, classes, log)
+    trained = learning.Trained(body, masking=masking, seconds=seconds)
+    recogniser = Recogniser(body, classifier, heard.shape, words.names)
+    if config.method == "temporal-topk":
+        codes, own, _, fit = learn(replace(config, method="topk", classifier="ridge"), heard, train, log)
+        assert fit is not None
+        codes.classifier = linear(fit.sharpness * fit.classifier.weight, fit.sharpness * fit.classifier.bias)
+        recogniser = summed(recogniser, codes)
+        trained = replace(own, masking=masking, seconds=seconds + own.seconds)
+    examples = Examples(torch.empty(len(images), 0), words.labels[train], words.speakers[train])
+    return recogniser, trained, examples, None
 
 
 def _noisy(config: Config, heard: Heard, train: np.ndarray, body: nn.Module) -> list[Examples]:
@@ -185,6 +200,9 @@ def fold(config: Config, heard: Heard, test: np.ndarray, log: Log = lambda line:
         images = heard.shape.images(heard.noisy(np.flatnonzero(test), kind, snr))
         accuracy[named(kind, snr)] = reading.percent(recogniser.classifier(features(recogniser.body, images)), labels)
     extra: dict[str, float] = {}
+    if isinstance(recogniser.body, Beside):
+        own = dict(zip(config.method.split("-"), found.chunk(len(recogniser.body.parts), 1), strict=True))
+        extra |= {f"accuracy_of_{name}": reading.percent(part, labels) for name, part in own.items()}
     if examples.features.shape[1]:
         tests = Examples(found, labels, words.speakers[test])
         for n in SIZES:

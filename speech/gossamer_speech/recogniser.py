@@ -15,11 +15,12 @@ import gossamer as gs
 from gossamer import engine
 from gossamer import nn as gn
 from gossamer.files import about as read_about
-from gossamer_speech import encoders, letters
+from gossamer_speech import audio, encoders, letters
 from gossamer_speech.config import Config
 from gossamer_speech.features import Front, images
 
 LENGTH, STRIDE, HOP = 48, 2, 4  # frames of a word; frames and bands from patch to patch
+MARGIN = 0.01  # seconds that trims leave on each side
 WARP = 0.12  # the furthest vocal tract length from the middle one
 
 
@@ -34,13 +35,18 @@ class Shape:
     segments: int = 8
     warps: int = 5
     normalise: str = "utterance"
+    trims: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "trims", tuple(self.trims))  # a file's are a list
 
     @classmethod
     def of(cls, config: Config) -> "Shape":
         """The shape of a method's patches: whole frames for what is defined on frames."""
         whole = {"log-mel": (1, 40), "mfcc": (5, 40), "mfcc-13": (9, 40)}
         width, bands = whole.get(config.method, (config.width, config.bands))
-        return cls(width=width, bands=bands, segments=config.segments, warps=config.warps, normalise=config.normalise)
+        own = {name: getattr(config, name) for name in ("segments", "warps", "normalise", "trims")}
+        return cls(width=width, bands=bands, **own)
 
     @property
     def front(self) -> Front:
@@ -52,9 +58,25 @@ class Shape:
         """The vocal tract lengths that are averaged over."""
         return (1.0,) if self.warps == 1 else tuple(np.linspace(1 - WARP, 1 + WARP, self.warps).round(4).tolist())
 
+    @property
+    def views(self) -> int:
+        """Images of a word: each vocal tract length of the whole word, then of the word as each trim cuts it."""
+        return len(self.lengths) * (1 + len(self.trims))
+
     def images(self, words: Sequence[np.ndarray]) -> Tensor:
-        """Words (samples) to images (words, warps, LENGTH, mels)."""
-        return torch.from_numpy(np.stack([images(word, self.front, LENGTH, self.lengths) for word in words]))
+        """Words (samples) to images (words, views, LENGTH, mels)."""
+        return torch.from_numpy(
+            np.stack(
+                [
+                    np.concatenate([images(part, self.front, LENGTH, self.lengths) for part in self.parts(word)])
+                    for word in words
+                ]
+            )
+        )
+
+    def parts(self, word: np.ndarray) -> list[np.ndarray]:
+        """A word (samples), and what each trim leaves of it."""
+        return [word, *(audio.trimmed(word, self.rate, trim, MARGIN) for trim in self.trims)]
 
     def patches(self, images: Tensor) -> Tensor:
         """Images (n, LENGTH, mels) to patches (n, times, places, width · bands); the ends are repeated."""
@@ -71,10 +93,10 @@ def triangles(times: int, segments: int) -> Tensor:
 
 
 class Features(nn.Module):
-    """Codes of all patches, their mean over overlapping segments, its root, and the mean of that over warps.
+    """Codes of all patches, their mean over overlapping segments, its root, and the mean of that over views.
 
-    Images (n, warps, LENGTH, mels) → (n, segments · places · codes). The root is what histograms of codes want
-    (Perronnin et al. 2010); the mean over warps makes the features know less of the voice.
+    Images (n, views, LENGTH, mels) → (n, segments · places · codes). The root is what histograms of codes want
+    (Perronnin et al. 2010); the mean over vocal tract lengths makes the features know less of the voice.
     """
 
     def __init__(self, encoder: nn.Module, shape: Shape) -> None:
@@ -88,11 +110,11 @@ class Features(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """The features."""
-        n, warps = images.shape[:2]
+        n, views = images.shape[:2]
         codes = self.codes(images.flatten(0, 1)).flatten(2)
         weights = triangles(codes.shape[1], self.shape.segments)
         pooled = nn.functional.linear(codes.transpose(1, 2), weights).transpose(1, 2).clamp_min(0).sqrt()
-        return pooled.reshape(n, warps, -1).mean(1)
+        return pooled.reshape(n, views, -1).mean(1)
 
 
 class Convolved(Features):
@@ -111,6 +133,8 @@ class Convolved(Features):
 
 def convolved(body: nn.Module) -> nn.Module:
     """The same features by a convolution, where their encoder begins with a linear layer."""
+    if isinstance(body, Beside):
+        return Beside(*(part.convolved() for part in body.parts))
     encoder = getattr(body, "encoder", None)
     if not (isinstance(body, Features) and isinstance(encoder, nn.Sequential) and isinstance(encoder[0], nn.Linear)):
         return body
@@ -154,7 +178,7 @@ class Compiled(nn.Module):
 
 
 class Recogniser(Compiled):
-    """Images of words (n, warps, LENGTH, mels) to scores (n, classes); `names` are the words, `threshold` the lowest
+    """Images of words (n, views, LENGTH, mels) to scores (n, classes); `names` are the words, `threshold` the lowest
     probability that counts as known."""
 
     def __init__(
@@ -177,12 +201,31 @@ class Recogniser(Compiled):
 
     @property
     def example(self) -> Tensor:
-        """The images of a word of silence, (1, warps, LENGTH, mels)."""
-        return torch.zeros(1, len(self.shape.lengths), LENGTH, self.shape.mels)
+        """The images of a word of silence, (1, views, LENGTH, mels)."""
+        return torch.zeros(1, self.shape.views, LENGTH, self.shape.mels)
 
     def convolved(self) -> "Recogniser":
         """The same recogniser, its codes found by a convolution where that can be."""
         return Recogniser(convolved(self.body), self.classifier, self.shape, self.names).eval()
+
+
+class Beside(nn.Module):
+    """The scores of several recognisers beside each other: images (n, views, LENGTH, mels) → (n, parts · classes)."""
+
+    def __init__(self, *parts: Recogniser) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The scores."""
+        return torch.cat([part(images) for part in self.parts], 1)
+
+
+def summed(*parts: Recogniser) -> Recogniser:
+    """A recogniser whose scores are the sum of its parts': of logarithms of probabilities, so that these multiply."""
+    names = parts[0].names
+    weight = torch.eye(len(names)).repeat(1, len(parts))
+    return Recogniser(Beside(*parts), encoders.linear(weight), parts[0].shape, names)
 
 
 def untrained(body: Features, names: Sequence[str]) -> nn.Sequential:
@@ -275,11 +318,15 @@ def load(path: str | Path) -> Recogniser | Transcriber:
 
 def build(config: Config, shape: Shape, sizes: list[tuple[int, ...]], names: Sequence[str]) -> Recogniser | Transcriber:
     """A recogniser or transcriber with parameters of these sizes, to be filled."""
-    if config.method == "temporal":
+    if config.method.startswith("temporal"):
         from gossamer_speech.temporal import network
 
-        body, classifier = network(len(names))
-        return Recogniser(body, classifier, replace(shape), names)
+        own = Recogniser(*network(len(names)), shape, names)
+        if config.method == "temporal":
+            return own
+        codes = build(replace(config, method="topk"), shape, sizes[len(list(own.parameters())) : -1], names)
+        assert isinstance(codes, Recogniser)
+        return summed(own, codes)
     encoder = _encoder(config, sizes)
     if config.quantise:
         encoder = encoders.quantised(encoder, torch.zeros(1, shape.width * shape.bands), config.quantise)

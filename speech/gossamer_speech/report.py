@@ -23,14 +23,14 @@ SLOWER = 4
 @torch.inference_mode()
 def kept(shipped: Recogniser | Transcriber, images: Tensor) -> dict[str, Any]:
     """What a result keeps for the page: the patches (width, bands) that the codes most active in some images of words
-    (n, warps, frames, mels) look for, and the first band that each is most active at. No recording is kept."""
+    (n, views, frames, mels) look for, and the first band that each is most active at. No recording is kept."""
     encoder, shape = getattr(shipped.body, "encoder", None), shipped.shape
     if not (isinstance(shipped.body, Features) and isinstance(encoder, nn.Sequential)):
         return {}
     layer = encoder[0]
     if not isinstance(layer, nn.Linear) or shape.width < 2:
         return {}
-    middle = images[:WORDS, images.shape[1] // 2]
+    middle = images[:WORDS, len(shape.lengths) // 2]
     strength = shipped.body.codes(middle).sum((0, 1))[:, : len(layer.weight)]  # (places, codes)
     atoms = []
     for code in strength.sum(0).argsort(descending=True)[:ATOMS].tolist():

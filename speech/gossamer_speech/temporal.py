@@ -16,8 +16,16 @@ DECIBELS = 35.0  # the quietest noise that words are learned in
 SPREAD = 3.0  # of the logarithms of a word's powers, about: what normalisation divides by
 
 
+class Places(nn.Module):
+    """Images (n, channels, times, places) as sequences (n, places · channels, times)."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The sequences."""
+        return images.permute(0, 3, 1, 2).flatten(1, 2)
+
+
 class Views(nn.Module):
-    """A network's mean output over the warps of each word, (n, warps, LENGTH, mels) → (n, features)."""
+    """A network's mean output over the views of each word, (n, views, LENGTH, mels) → (n, features)."""
 
     def __init__(self, layers: nn.Module) -> None:
         super().__init__()
@@ -29,14 +37,14 @@ class Views(nn.Module):
 
 
 def network(classes: int) -> tuple[nn.Module, nn.Linear]:
-    """Convolutions that leave 24 times of one place each, 1-D ones that leave six, and the classifier of these."""
-    wide = 2 * CHANNELS
+    """Convolutions that leave twelve times of five places, 1-D ones that leave six, and the classifier of these."""
+    first, second, wide = CHANNELS // 2, 2 * CHANNELS // 3, 2 * CHANNELS
     layers: list[nn.Module] = [
-        *block(nn.Conv2d(1, CHANNELS, (7, 10), (2, 3), (3, 0), bias=False)),  # 48 × 40 to 24 × 11
-        *block(nn.Conv2d(CHANNELS, CHANNELS, (3, 3), (1, 2), (1, 0), bias=False)),  # to 24 × 5
-        *block(nn.Conv2d(CHANNELS, CHANNELS, (3, 5), padding=(1, 0), bias=False)),  # to 24 × 1
-        nn.Flatten(2),
-        *block(nn.Conv1d(CHANNELS, CHANNELS, 3, 2, 1, bias=False)),
+        *block(nn.Conv2d(1, first, (7, 10), (2, 3), (3, 0), bias=False)),  # 48 × 40 to 24 × 11
+        *block(nn.Conv2d(first, second, 3, 2, (1, 0), bias=False)),  # to 12 × 5
+        Places(),
+        *block(nn.Conv1d(5 * second, CHANNELS, 3, 1, 1, bias=False)),
+        *block(nn.Conv1d(CHANNELS, CHANNELS, 3, 1, 1, bias=False)),
         *block(nn.Conv1d(CHANNELS, CHANNELS, 3, 1, 1, bias=False)),
         *block(nn.Conv1d(CHANNELS, wide, 3, 2, 1, bias=False)),
         nn.Flatten(),
@@ -105,7 +113,7 @@ def augmented(images: Tensor, others: Tensor, generator: torch.Generator) -> Ten
 def train(
     config: Config, images: Tensor, labels: Tensor, classes: int, log: Callable[[str], None] = lambda line: None
 ) -> tuple[nn.Module, nn.Linear, gs.Masking | None, float]:
-    """Train on words (n, warps, LENGTH, mels), each time at a warp drawn anew: cross entropy with smoothed labels.
+    """Train on words (n, views, LENGTH, mels), each time on a view drawn anew: cross entropy with smoothed labels.
 
     The learning rate rises and falls to zero (Smith & Topin 2019). Weights are sparse from the start and move by RigL.
     """
@@ -114,7 +122,7 @@ def train(
         torch.manual_seed(config.seed)
         body, classifier = network(classes)
         dropout = nn.Dropout(0.3)
-    model = nn.Sequential(body, dropout, classifier)
+    model = nn.Sequential(body, dropout, classifier).to(memory_format=torch.channels_last)  # as twice as fast
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.02, fused=True)
     masking = gs.sparsify(model, config.sparsity, generator=generator) if config.sparsity else None
     epochs, batch = 10 * config.epochs, 64

@@ -161,5 +161,5 @@ def test_a_transcriber_is_exported_and_compiled_at_any_length(tmp_path, config):
 
 def test_what_ctc_cannot_read_is_refused():
     with pytest.raises(InputError, match="reads words itself and has no codes"):
-        Config(method="temporal", classifier="ctc")
+        Config(method="temporal-topk", classifier="ctc")
     assert parts(Config(classifier="ctc")) == "weights Unstructured(), codes TopK(16) of 128"

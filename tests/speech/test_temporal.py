@@ -6,7 +6,7 @@ import torch
 
 from gossamer_speech import data, espeak, evaluate, temporal
 from gossamer_speech.config import Config
-from gossamer_speech.recogniser import Shape
+from gossamer_speech.recogniser import Recogniser, Shape, summed
 
 
 def seeded(number: int = 0) -> torch.Generator:
@@ -73,3 +73,33 @@ def test_readers_learn_from_synthetic_voices_and_noise(folder, classifier):
         scores.append(recogniser(heard.clean()).detach().numpy())
     assert np.isfinite(scores).all()
     assert not np.allclose(scores[0], scores[1]) and not np.allclose(scores[0], scores[2])
+
+
+def test_trims_cut_the_quiet_ends_off_once_more_and_are_views():
+    shape = Shape(warps=1, trims=(30.0, 10.0), normalise="level")
+    noise = np.random.default_rng(0).standard_normal(8000).astype(np.float32)
+    word = noise * np.repeat(np.float32([0.02, 0.1, 1.0, 0.1, 0.02]), 1600)  # 34 and 20 dB below the middle
+    whole, loud, loudest = shape.parts(word)
+    assert len(whole) == 8000 and abs(len(loud) - 4800) <= 320 and abs(len(loudest) - 1600) <= 320
+    images = shape.images([word, word])
+    assert shape.views == 3 and images.shape == (2, 3, 48, 40)
+    assert torch.equal(images[0, 1], Shape(warps=1, normalise="level").images([loud])[0, 0])
+    assert replace(shape, warps=5).views == 15 and Shape(trims=[30.0]).trims == (30.0,)  # pyright: ignore
+
+
+def test_scores_are_summed():
+    shape, names = Shape(warps=1), ("no", "yes")
+    parts = [Recogniser(torch.nn.Flatten(), torch.nn.Linear(48 * 40, 2), shape, names) for _ in range(2)]
+    images = torch.randn(3, 1, 48, 40, generator=seeded())
+    assert torch.allclose(summed(*parts)(images), parts[0](images) + parts[1](images), atol=1e-5)
+
+
+def test_a_network_and_codes_are_read_together(folder):
+    config = Config(data="folder", data_dir=folder, method="temporal-topk", epochs=1, warps=1, codes=16, active=4)
+    words = data.load("folder", folder)
+    config = replace(config, levels=(), trims=(20.0,))
+    heard = evaluate.Heard(words, config, Shape.of(config), [words.speakers == 0])
+    fold = evaluate.fold(config, heard, words.speakers == 0)
+    assert fold.accuracy["clean"] > 60 and fold.extra["accuracy_of_topk"] > 80
+    assert {"accuracy_of_temporal", "explained_variance"} <= fold.extra.keys()
+    assert fold.trained.masking is not None and fold.recogniser.example.shape == (1, 2, 48, 40)

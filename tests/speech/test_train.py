@@ -58,7 +58,7 @@ def test_a_run_is_the_same_the_second_time_and_says_what_it_knows(config):
     json.dumps(first.extra, allow_nan=False)
 
 
-@pytest.mark.parametrize("method", ["temporal", "random-topk", "rigl", "k-means", "mfcc"])
+@pytest.mark.parametrize("method", ["temporal", "temporal-topk", "random-topk", "rigl", "k-means", "mfcc"])
 def test_what_was_trained_is_loaded_again(config, method, tmp_path, tone, frequencies):
     path = tmp_path / "model.gossamer"
     run(replace(config, method=method, save=path))
@@ -151,7 +151,8 @@ def test_words_of_a_stream_end_at_pauses(model, tone, frequencies):
 
 
 @pytest.mark.parametrize(
-    ("method", "levels"), [("topk", 0), ("topk", 2), ("random-relu", 0), ("mfcc", 0), ("temporal", 0)]
+    ("method", "levels"),
+    [("topk", 0), ("topk", 2), ("random-relu", 0), ("mfcc", 0), ("temporal", 0), ("temporal-topk", 0)],
 )
 def test_a_recogniser_is_compiled_and_exported(config, method, levels, tmp_path, capsys, tone, frequencies):
     onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
