@@ -99,7 +99,8 @@ class ActorCritic(nn.Module):
 
     The input is what an environment shows, as `seen` says: codes [n, columns] or floats [n, size], which are scaled.
     With `memory`, both networks are `Recurrent`, and the state [n, 2 · width] is theirs; without, it is [n, 0].
-    The weights are drawn from `generator`.
+    With two `returns` in place of one, values have one more dimension, of that size. The weights are drawn from
+    `generator`.
     """
 
     def __init__(
@@ -109,13 +110,14 @@ class ActorCritic(nn.Module):
         width: int,
         generator: torch.Generator | None = None,
         memory: bool = False,
+        returns: int = 1,
     ) -> None:
         super().__init__()
-        self.seen, self.actions, self.width, self.memory = seen, actions, width, memory
+        self.seen, self.actions, self.width, self.memory, self.returns = seen, actions, width, memory, returns
         self.scaled = Scaled(seen.size) if seen.members is None else None
         network = Recurrent if memory else perceptron
         self.actor = network(seen, width, actions, 0.01, generator)
-        self.critic = network(seen, width, 1, 1.0, generator)
+        self.critic = network(seen, width, returns, 1.0, generator)
 
     def begin(self, copies: int) -> Tensor:
         """The state [copies, …] at the beginning of an episode."""

@@ -21,6 +21,8 @@ RIDGE = 0.1
 class RND(FirstVisit):
     """‖f̂(o) − f(o)‖², f a random network and f̂ one that learns it (Burda et al. 2019); over its running mean."""
 
+    apart = True
+
     def __init__(self, copies: int, limit: int | None, seen: Seen, actions: int, generator: torch.Generator) -> None:
         super().__init__(copies, limit, seen, actions, generator)
         self.target = perceptron(seen, 64, 32, 1.0, generator).requires_grad_(False)
@@ -66,6 +68,8 @@ class RND(FirstVisit):
 
 class NovelD(RND):
     """max(e(o′) − ½ e(o), 0) · 1[N_e(o′) = 1], e the error of RND: a frontier, once an episode (Zhang et al. 2021)."""
+
+    apart = False
 
     def __init__(self, copies: int, limit: int | None, seen: Seen, actions: int, generator: torch.Generator) -> None:
         super().__init__(copies, limit, seen, actions, generator)

@@ -75,14 +75,14 @@ class DQN:
             if self.agent.scaled is not None:
                 self.agent.scaled.show(seen.to(self.device))
             actions = self.act(seen)
-            step, rewards = self.experience.step(actions)
+            step, paid = self.experience.step(actions)
             if self.imitation:
                 self.imitation.add(seen, actions, step.rewards, step.terminated, step.ended, self.state)
             beyond = torch.from_numpy(step.last).clone()
             goes_on = torch.from_numpy(~step.ended)
             beyond[goes_on] = self.experience.observe()[goes_on]
             shown.append((seen, actions, torch.from_numpy(step.ended.copy())))
-            self.replay.add(seen, actions, rewards, step.terminated, step.ended, beyond)
+            self.replay.add(seen, actions, step.rewards + paid, step.terminated, step.ended, beyond)
             self.due += self.per_step * (len(self.replay) >= 4 * self.config.minibatch)
             while self.due >= 1:
                 self.due -= 1

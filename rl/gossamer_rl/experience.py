@@ -60,7 +60,7 @@ class Experience:
         return 0.0 if config.method == "no-bonus" else config.bonus * (1 - self.progress.updates / config.updates)
 
     def step(self, actions: Tensor) -> tuple[Step, np.ndarray]:
-        """Take the actions [n]; what the environment answers, and the rewards [n] with what is paid for what is new."""
+        """Take the actions [n]; what the environment answers, and what is paid [n] beside it for what is new."""
         self.bonus.take(actions.cpu())
         step, progress = self.environment.step(actions.cpu().numpy()), self.progress
         whole = step.ended
@@ -76,7 +76,7 @@ class Experience:
         progress.episodes += int(step.ended.sum())
         progress.recent = [*progress.recent, *self.totals[whole].tolist()][-RECENT:]
         self.totals[step.ended] = 0
-        return step, step.rewards + self.weight * new / max(self.mean_bonus, 1e-6)
+        return step, self.weight * new / max(self.mean_bonus, 1e-6)
 
     def _arrive(self, began: np.ndarray) -> np.ndarray:
         """The bonus [n] for what is shown now, where `began` says which copies have just begun an episode."""

@@ -22,6 +22,9 @@ LEAST_ROOM = 1 << 12
 class Bonus(Protocol):
     """An intrinsic reward."""
 
+    apart: bool
+    """whether ppo values what it pays by itself, and beyond the ends of episodes (Burda et al. 2019)"""
+
     def __call__(self, keys: np.ndarray, observations: Tensor, began: np.ndarray) -> np.ndarray:
         """The reward [n] of arriving at what is shown now: keys [n] uint64, observations [n, …], began [n] bool."""
         ...
@@ -102,6 +105,8 @@ class EpisodicCounts:
 
 class FirstVisit:
     """1 for what this episode has not shown yet: the episodic half of RIDE and NovelD (Henaff et al. 2023)."""
+
+    apart = False
 
     def __init__(self, copies: int, limit: int | None, seen: Seen, actions: int, generator: torch.Generator) -> None:
         self.counts = EpisodicCounts(copies, limit)

@@ -81,7 +81,7 @@ class Policy:
     def save(self, path: str | Path) -> int:
         """Write the policy to one file; return its bytes."""
         about = {"kind": KIND, "data": self.data, "width": self.agent.width}
-        about |= {"memory": self.agent.memory, "greedy": self.greedy}
+        about |= {"memory": self.agent.memory, "greedy": self.greedy, "returns": self.agent.returns}
         return gs.save(self.agent, path, masks=self.masks, about=about)
 
     def export_onnx(self, path: str | Path) -> int:
@@ -118,10 +118,11 @@ def load(path: str | Path) -> Policy:
         raise gs.InputError(f"{path} holds no policy of gossamer_rl; train one with --save.")
     data, width = about.get("data"), about.get("width")
     memory, greedy = about.get("memory", False), about.get("greedy", False)
-    flags = isinstance(memory, bool) and isinstance(greedy, bool)
+    returns = about.get("returns", 1)
+    flags = isinstance(memory, bool) and isinstance(greedy, bool) and returns in (1, 2)
     if not isinstance(data, str) or not isinstance(width, int) or not 0 < width < 1 << 16 or not flags:
         raise gs.InputError(f"{path} describes no agent (data {data!r}, width {width!r}); train with --save again.")
     environment = make(data, 1)
-    agent = ActorCritic(environment.seen, environment.actions, width, memory=memory).eval()
+    agent = ActorCritic(environment.seen, environment.actions, width, memory=memory, returns=returns).eval()
     masks = gs.load(path, agent)
     return Policy(agent, data, masks, greedy)

@@ -17,7 +17,8 @@ from gossamer_rl.self_imitation import SelfImitation, imitation_loss
 class Rollout(NamedTuple):
     """What `horizon` steps of all copies gave, each [horizon, copies] (observations [horizon, copies, …], next_values
     [copies]); the reward of a step that cut an episode off holds the discounted value of what it would have led to;
-    `states` [horizon / unroll, copies, …] are the agent's at the first step of every sequence."""
+    `states` [horizon / unroll, copies, …] are the agent's at the first step of every sequence. Where a bonus is valued
+    apart, rewards and values have one more dimension: the task's, and the bonus's, which no end of an episode ends."""
 
     observations: Tensor
     actions: Tensor
@@ -30,14 +31,16 @@ class Rollout(NamedTuple):
 
 
 def advantages(rollout: Rollout, discount: float, trace: float) -> Tensor:
-    """Generalised advantage estimates [horizon, copies] (Schulman et al. 2016).
+    """Generalised advantage estimates, of the rewards' shape (Schulman et al. 2016).
 
     δₜ = rₜ + γ V(sₜ₊₁) − V(sₜ) and Aₜ = δₜ + γ λ Aₜ₊₁, both without what follows where the episode ends at t.
     """
-    result = torch.zeros_like(rollout.rewards)
+    result, ended = torch.zeros_like(rollout.rewards), rollout.ended
+    if result.dim() == 3:
+        ended = torch.stack([ended, torch.zeros_like(ended)], 2)
     next_values, next_advantage = rollout.next_values, torch.zeros_like(rollout.next_values)
     for t in reversed(range(len(result))):
-        goes_on = discount * ~rollout.ended[t]
+        goes_on = discount * ~ended[t]
         error = rollout.rewards[t] + goes_on * next_values - rollout.values[t]
         next_values, next_advantage = rollout.values[t], error + trace * goes_on * next_advantage
         result[t] = next_advantage
@@ -72,7 +75,8 @@ class PPO:
         seen, actions, width = experience.environment.seen, experience.environment.actions, config.width
         if config.method == "small-dense":
             width = width_of_equal_size(seen, actions, width, config.sparsity, config.memory)
-        self.agent = ActorCritic(seen, actions, width, generator, config.memory)
+        self.apart = experience.bonus.apart
+        self.agent = ActorCritic(seen, actions, width, generator, config.memory, 1 + self.apart)
         an_epoch = -(-config.copies * config.horizon // config.minibatch) + config.self_imitation
         self.descent = Descent(self.agent, config, config.updates * config.epochs * an_epoch, fabric, generator)
         self.state, self.length = self.agent.begin(config.copies), config.unroll if config.memory else 1
@@ -93,13 +97,15 @@ class PPO:
             logits, values, state = self.agent(seen, self.state)
             log_probabilities = logits.log_softmax(1)
             actions = torch.multinomial(log_probabilities.exp().cpu(), 1, generator=self.generator).to(device)
-            step, rewards = experience.step(actions[:, 0])
+            step, paid = experience.step(actions[:, 0])
+            rewards = np.stack([step.rewards, paid], 1) if self.apart else step.rewards + paid
             if self.imitation:
                 self.imitation.add(seen, actions[:, 0], step.rewards, step.terminated, step.ended, self.state)
             cut = np.flatnonzero(step.truncated & ~step.terminated)
             if len(cut):
                 beyond = self.agent(torch.from_numpy(step.last[cut]).to(device), state[cut])[1]
-                rewards[cut] += config.discount * beyond.cpu().numpy()
+                task = (cut, 0) if self.apart else cut
+                rewards[task] += config.discount * (beyond[:, 0] if self.apart else beyond).cpu().numpy()
             ended = torch.from_numpy(step.ended.copy()).to(device)
             chosen = log_probabilities.gather(1, actions)[:, 0]
             columns.append((seen, actions[:, 0], chosen, values, torch.from_numpy(rewards).to(device), ended))
@@ -116,6 +122,7 @@ class PPO:
         seen, actions, before, advantage, returns, ended = (
             sequences(x, self.length) for x in (*columns, advantage + rollout.values, rollout.ended)
         )
+        advantage = advantage.sum(2) if self.apart else advantage
         states = rollout.states.flatten(0, 1)
         if self.agent.scaled is not None:
             self.agent.scaled.show(seen.flatten(0, 1))
@@ -141,7 +148,7 @@ class PPO:
             states, ended = drawn.states.to(device), drawn.ended.to(device)
             logits, values = self.descent.network.unroll(drawn.observations.to(device), states, ended)
             chosen = logits.log_softmax(2).gather(2, drawn.actions.to(device)[:, :, None])[:, :, 0]
-            loss, better = imitation_loss(chosen, values, drawn.returns.to(device))
+            loss, better = imitation_loss(chosen, values[..., 0] if self.apart else values, drawn.returns.to(device))
             imitation.note(drawn.slots, better)
             self.descent(loss)
 

@@ -68,8 +68,8 @@ def test_a_returned_episode_is_paid_by_its_task_alone():
     assert experience.frontier is not None and isinstance(experience.environment, GridworldCopies)
     experience.environment.worlds.state.steps[:] = 0
     experience.frontier.returned[:] = [True, False, True, False]
-    step, rewards = experience.step(torch.zeros(4, dtype=torch.int64))  # all turn, and see something new
-    assert not step.rewards.any() and (rewards > 0).tolist() == [False, True, False, True]
+    step, paid = experience.step(torch.zeros(4, dtype=torch.int64))  # all turn, and see something new
+    assert not step.rewards.any() and (paid > 0).tolist() == [False, True, False, True]
 
 
 def test_only_what_can_be_restored_is_returned_to():

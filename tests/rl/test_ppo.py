@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from gossamer_rl.config import Config
+from gossamer_rl.policy import load
 from gossamer_rl.ppo import Rollout, advantages, ppo_loss, sequences
 from gossamer_rl.train import Run
 
@@ -24,6 +25,37 @@ def test_nothing_is_carried_over_the_end_of_an_episode():
     # δ₁ = 1 − 2 without the next episode's value; A₀ = 0 + ¼ · −1
     result = advantages(rollout([0.0, 1.0, 0.0], [1.0, 2.0, 4.0], [False, True, False], 8.0), 0.5, 0.5)
     assert result[:, 0].tolist() == [-0.25, -1.0, 0.0]
+
+
+def test_the_return_of_a_bonus_apart_goes_on_beyond_the_end_of_an_episode():
+    one = rollout([0.0, 1.0, 0.0], [1.0, 2.0, 4.0], [False, True, False], 8.0)
+    both = one._replace(
+        **{name: torch.stack([getattr(one, name)] * 2, -1) for name in ("rewards", "values", "next_values")}
+    )
+    result = advantages(both, 0.5, 0.5)
+    assert result[:, 0].T.tolist() == [[-0.25, -1.0, 0.0], [0.25, 1.0, 0.0]]
+
+
+@pytest.mark.parametrize("memory", [False, True])
+def test_rnd_is_valued_apart_and_its_agent_is_kept(memory, tmp_path):
+    steps = 2 * 4 * 32
+    config = Config(
+        data="MiniGrid-Empty-5x5-v0", exploration="rnd", copies=4, horizon=32, steps=steps, width=8, memory=memory
+    )
+    run = Run(config)
+    run.experience.environment.worlds.state.steps[:] = 95  # all are cut off five steps on
+    run.experience.bonus.scale = 1.0
+    rollout = run.learner.collect()
+    assert rollout.rewards.shape == rollout.values.shape == (32, 4, 2) and rollout.ended[4].all()
+    task, bonus = rollout.rewards.unbind(2)
+    assert (bonus >= 0).all() and bonus.count_nonzero() > 32
+    assert (task[4] != 0).all() and task[:4].count_nonzero() == 0  # the value of what would have come
+    before = {name: value.clone() for name, value in run.agent.critic.state_dict().items()}
+    run.learner.improve(rollout)
+    assert any(not torch.equal(before[name], value) for name, value in run.agent.critic.state_dict().items())
+    run.policy.save(tmp_path / "policy.gossamer")
+    kept = load(tmp_path / "policy.gossamer").agent
+    assert all(torch.equal(value, kept.state_dict()[name]) for name, value in run.agent.state_dict().items())
 
 
 def test_loss_by_hand():
