@@ -10,7 +10,6 @@ from gossamer.errors import InputError, one_of, within
 
 NORMALISATIONS = ("utterance", "level", "mean", "running", "none")
 ROWS = 32  # frames that go through a product together, always the same ones: so cuts in a stream change no bit
-BLOCK = 64 * ROWS  # frames that are normalised at once
 QUIETEST = 1e-6  # added to a power before its logarithm: about −90 dB of a full-scale tone
 MEMORY = 100  # frames after which a running mean has forgotten two thirds
 
@@ -74,12 +73,9 @@ class Front:
         """Frames (T, mels) of one utterance, normalised."""
         if self.normalise == "running":
             return Running().push(frames)
-        moments, out = Moments(), np.empty(frames.shape, np.float32)
-        for start in range(0, len(frames), ROWS):
-            moments.push(frames[start : start + ROWS])
-        for start in range(0, len(frames), BLOCK):  # hours of frames are not to be held in float64
-            out[start : start + BLOCK] = moments.apply(frames[start : start + BLOCK], self.normalise)
-        return out
+        moments = Moments()
+        moments.push(frames)
+        return moments.apply(frames, self.normalise)
 
 
 class Moments:
@@ -89,13 +85,14 @@ class Moments:
         self.count, self.sum, self.square = 0, np.zeros(1), np.zeros(1)
 
     def push(self, frames: np.ndarray) -> None:
-        """Take in frames (n, mels); equal frames in equal blocks give equal bits."""
-        wide = frames.astype(np.float64)
-        self.count, self.sum, self.square = (
-            self.count + len(frames),
-            self.sum + wide.sum(0),
-            self.square + (wide**2).sum(0),
-        )
+        """Take in frames (n, mels); cuts at multiples of ROWS change no bit."""
+        for start in range(0, len(frames), ROWS):
+            wide = frames[start : start + ROWS].astype(np.float64)
+            self.count, self.sum, self.square = (
+                self.count + len(wide),
+                self.sum + wide.sum(0),
+                self.square + (wide**2).sum(0),
+            )
 
     def apply(self, frames: np.ndarray, normalise: str) -> np.ndarray:
         """The frames less the mean, over the deviation where `normalise` is "utterance" or "level"."""
@@ -185,14 +182,14 @@ def deltas(frames: np.ndarray) -> np.ndarray:
 class Stream:
     """Samples in chunks of any size to windows of normalised frames, equal bit by bit to what the whole gives.
 
-    Windows come ROWS at a time, 0.3 s of speech at a stride of one. `front.normalise` must be "running" or "none": the
-    others need the end of the utterance. The stride is at most half the width and one.
+    Windows come ROWS at a time, 0.3 s of speech at a stride of one. Where `front.normalise` is neither "running" nor
+    "none", the moments of the `whole` utterance must be known. The stride is at most half the width and one.
     """
 
-    def __init__(self, front: Front, width: int, stride: int = 1) -> None:
-        if front.normalise not in ("running", "none"):
+    def __init__(self, front: Front, width: int, stride: int = 1, whole: Moments | None = None) -> None:
+        if front.normalise not in ("running", "none") and whole is None:
             raise InputError(f'normalise is {front.normalise!r}, which needs the whole; a stream needs "running".')
-        self.front, self.width, self.stride = front, width, stride
+        self.front, self.width, self.stride, self.whole = front, width, stride, whole
         self.running = Running() if front.normalise == "running" else None
         self.samples, self.frames = np.empty(0, np.float32), np.empty((0, front.mels), np.float32)
         self.first = True
@@ -219,7 +216,10 @@ class Stream:
         samples = self.samples[: (count - 1) * self.front.hop + self.front.window]
         frames = self.front.bands(self.front.power(samples))
         self.samples = self.samples[count * self.front.hop :]
-        frames = self.running.push(frames) if self.running else frames
+        if self.running:
+            frames = self.running.push(frames)
+        elif self.whole:
+            frames = self.whole.apply(frames, self.front.normalise)
         before = [frames[:1]] * (self.width // 2) if self.first else []
         self.frames, self.first = np.concatenate([self.frames, *before, frames]), False
 

@@ -17,7 +17,7 @@ from gossamer.codes.ops import Codes
 from gossamer.errors import at_least, one_of
 from gossamer.nn import DeadCodes, SparseAutoencoder, Squared, TopK, explained_variance
 from gossamer_speech import audio
-from gossamer_speech.features import ROWS, Front, Stream, windows
+from gossamer_speech.features import ROWS, Front, Moments, Stream
 
 POOLS = ("segments", "mean", "max", "moments", "pyramid", "frames")
 Utterance = np.ndarray | str | Path
@@ -197,35 +197,29 @@ class SparseSpeechFeatures(TransformerMixin, BaseEstimator):
                     raise InputError(f"X[{i}] holds NaN or inf; samples are finite numbers.")
             yield utterance
 
-    def _windows(self, utterance: Utterance) -> Iterator[np.ndarray]:
-        """The windows of an utterance in blocks, (n, width · mels)."""
+    def _windows(self, utterance: Utterance, whole: Moments | None = None) -> Iterator[np.ndarray]:
+        """The windows of an utterance in blocks, (n, width · mels); `whole` is what `_whole` found."""
         front = self._front
-        if front.normalise in ("running", "none"):
-            stream = Stream(front, self.width, self.stride)
-            for chunk in self._chunks(utterance):
-                yield stream.push(chunk)
-            yield stream.close()
-        else:
-            frames = self._frames(utterance, front)
-            step = 64 * ROWS * self.stride  # a block of windows begins where one of frames does
-            half = self.width // 2
-            for start in range(0, len(frames), step):
-                low, high = max(0, start - half), min(len(frames), start + step + half)
-                part = np.pad(
-                    frames[low:high], ((half - start + low, max(0, start + step + half - high)), (0, 0)), "edge"
-                )
-                count = -(-(min(len(frames), start + step) - start) // self.stride)
-                yield windows(part, self.width, 1)[half : half + count * self.stride : self.stride][:count]
+        if whole is None and front.normalise not in ("running", "none"):
+            whole = self._whole(utterance)
+        stream = Stream(front, self.width, self.stride, whole)
+        for chunk in self._chunks(utterance):
+            yield stream.push(chunk)
+        yield stream.close()
 
-    def _frames(self, utterance: Utterance, front: Front) -> np.ndarray:
-        """All frames of an utterance, normalised: 16 kB a second."""
-        plain = Stream(Front(front.rate, front.mels, "none"), 1)
-        frames = np.concatenate([*(plain.push(chunk) for chunk in self._chunks(utterance)), plain.close()])
-        return front.normalised(frames)
+    def _whole(self, utterance: Utterance) -> Moments:
+        """The moments of all frames of an utterance, which are not held: it is read twice."""
+        front = self._front
+        stream, moments = Stream(Front(front.rate, front.mels, "none"), 1), Moments()
+        for chunk in self._chunks(utterance):
+            moments.push(stream.push(chunk))
+        moments.push(stream.close())
+        return moments
 
     def _chunks(self, utterance: Utterance) -> Iterable[np.ndarray]:
         if isinstance(utterance, np.ndarray):
-            return [utterance.astype(np.float32)]
+            starts = range(0, len(utterance), audio.BLOCK)
+            return (utterance[start : start + audio.BLOCK].astype(np.float32) for start in starts)
         return audio.blocks(Path(utterance), self.rate)
 
     @torch.inference_mode()
@@ -247,24 +241,31 @@ class SparseSpeechFeatures(TransformerMixin, BaseEstimator):
 
     def _row(self, utterance: Utterance) -> sparse.csr_matrix:
         """The pooled codes of an utterance (1, features), or all of its windows'."""
-        codes = sparse.vstack(
-            [sparse.csr_matrix((0, self.codes), dtype=np.float32), *map(self._codes, self._windows(utterance))]
-        )
-        codes = sparse.csr_matrix(codes)
         if self.pool == "frames":
-            return codes
-        if not cast(tuple[int, int], codes.shape)[0]:
+            none = sparse.csr_matrix((0, self.codes), dtype=np.float32)
+            return sparse.csr_matrix(sparse.vstack([none, *map(self._codes, self._windows(utterance))]))
+        whole = self._whole(utterance)
+        time = -(-whole.count // self.stride)
+        if not time:
             raise InputError("an utterance is empty; leave it out, or give its samples.")
+        counts: Sequence[int] = {"segments": (self.segments,), "pyramid": (1, 2, 4)}.get(self.pool, (1,))
+        parts = [part for n in counts for part in _parts(time, n)]
+        sums, squares, most = (np.zeros((len(parts), self.codes), np.float32) for _ in range(3))
+        first = 0
+        for codes in map(self._codes, self._windows(utterance, whole)):
+            for i, (start, stop) in enumerate(parts):
+                own, share = codes[max(start - first, 0) : max(stop - first, 0)], np.float32(1 / (stop - start))
+                np.add.at(sums[i], own.indices, own.data * share)
+                if self.pool == "moments":
+                    np.add.at(squares[i], own.indices, own.data**2 * share)
+                if self.pool == "max":
+                    np.maximum.at(most[i], own.indices, own.data)
+            first += cast(tuple[int, int], codes.shape)[0]
         if self.pool == "max":
-            return sparse.csr_matrix(codes.max(axis=0))
+            return sparse.csr_matrix(most)
         if self.pool == "moments":
-            mean = np.asarray(codes.mean(axis=0))
-            square = np.asarray(codes.multiply(codes).mean(axis=0))
-            return sparse.csr_matrix(
-                np.concatenate([mean, np.sqrt(np.maximum(square - mean**2, 0))], axis=1).reshape(1, -1)
-            )
-        counts: Sequence[int] = {"mean": (1,), "segments": (self.segments,), "pyramid": (1, 2, 4)}[self.pool]
-        return sparse.csr_matrix(sparse.hstack([part for n in counts for part in _means(codes, n)]))
+            sums = np.concatenate([sums, np.sqrt(np.maximum(squares - sums**2, 0))])
+        return sparse.csr_matrix(sums.reshape(1, -1))
 
 
 def _of_rows(codes: Codes, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -273,9 +274,7 @@ def _of_rows(codes: Codes, count: int) -> tuple[np.ndarray, np.ndarray]:
     return codes.values[:stop].numpy(), codes.atoms[:stop].numpy()
 
 
-def _means(codes: sparse.csr_matrix, parts: int) -> list[sparse.csr_matrix]:
-    """The mean of each of `parts` equal parts; a code shorter than that gives a row to several."""
-    time, _ = cast(tuple[int, int], codes.shape)
-    starts = [min(time * i // parts, time - 1) for i in range(parts)]
-    stops = [max(time * (i + 1) // parts, start + 1) for i, start in enumerate(starts)]
-    return [sparse.csr_matrix(codes[a:b].mean(axis=0)) for a, b in zip(starts, stops, strict=True)]
+def _parts(time: int, count: int) -> list[tuple[int, int]]:
+    """Start and stop of each of `count` equal parts; of fewer windows than that, one is in several."""
+    starts = [min(time * i // count, time - 1) for i in range(count)]
+    return [(start, max(time * (i + 1) // count, start + 1)) for i, start in enumerate(starts)]

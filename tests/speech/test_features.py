@@ -6,7 +6,7 @@ from scipy.fft import dct
 
 from gossamer import InputError
 from gossamer_speech import features
-from gossamer_speech.features import Front, Stream
+from gossamer_speech.features import Front, Moments, Stream
 
 
 def test_a_tone_peaks_in_its_band_and_the_mean_is_gone(tone):
@@ -56,11 +56,17 @@ def test_cepstra_and_deltas_by_hand():
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.lists(st.integers(0, 6000), max_size=6), st.sampled_from([(1, 1), (5, 2), (9, 5)]), st.integers(0, 9000))
-def test_a_stream_gives_the_bits_of_the_whole(cuts, geometry, length):
+@given(
+    st.lists(st.integers(0, 6000), max_size=6),
+    st.sampled_from([(1, 1), (5, 2), (9, 5)]),
+    st.integers(0, 9000),
+    st.sampled_from(["running", "utterance", "level", "mean"]),
+)
+def test_a_stream_gives_the_bits_of_the_whole(cuts, geometry, length, normalise):
     sound = np.random.default_rng(0).standard_normal(length).astype(np.float32)
-    front = Front(normalise="running")
-    stream = Stream(front, *geometry)
+    front, whole = Front(normalise=normalise), Moments()
+    whole.push(front.bands(front.power(sound)))
+    stream = Stream(front, *geometry, None if normalise == "running" else whole)
     parts = [stream.push(chunk) for chunk in np.split(sound, sorted(min(cut, length) for cut in cuts))]
     found = np.concatenate([*parts, stream.close()])
     expected = features.windows(front.frames(sound), *geometry) if length else found[:0]

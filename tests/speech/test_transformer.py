@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import soundfile
@@ -10,6 +12,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from gossamer import InputError
 from gossamer_speech import SparseSpeechFeatures
+from gossamer_speech.features import Front, windows
 
 SMALL = SparseSpeechFeatures(codes=24, active=3, width=5, segments=3, epochs=2, batch=64)
 
@@ -69,6 +72,44 @@ def test_files_are_read_at_any_rate_and_learned_from_evenly(tmp_path, sounds):
     assert features.transform(paths).shape == (18, 72)
     integers = (sounds()[0][0] * 32767).astype(np.int16)
     assert abs(features.transform([integers]) - features.transform(sounds()[0][:1])).max() < 0.1
+
+
+@pytest.mark.parametrize("normalise", ["utterance", "level", "running"])
+@pytest.mark.parametrize("pool", ["mean", "max", "segments", "pyramid", "moments"])
+def test_blocks_give_the_bits_of_the_whole(pool, normalise, sounds):
+    X = [np.concatenate(sounds()[0] * 2), sounds()[0][0], sounds()[0][0][:90]]  # of two blocks, of one, of one window
+    features = clone(SMALL).set_params(pool=pool, normalise=normalise).fit(X)
+    for row, sound in zip(features.transform(X).toarray(), X, strict=True):
+        codes = features._codes(windows(Front(normalise=normalise).frames(sound), 5, 2))
+        expected = np.concatenate([np.asarray(part).ravel() for part in pooled(codes, pool)])
+        assert np.array_equal(row, expected)
+
+
+def pooled(codes, pool):
+    """The codes (T, codes) of an utterance, pooled by scipy."""
+    T = codes.shape[0]
+    for n in {"max": (), "moments": (1,), "segments": (3,), "pyramid": (1, 2, 4)}.get(pool, (1,)):
+        for i in range(n):
+            start = min(T * i // n, T - 1)
+            yield codes[start : max(T * (i + 1) // n, start + 1)].mean(axis=0)
+    if pool == "max":
+        yield codes.max(axis=0).toarray()
+    if pool == "moments":
+        square = codes.multiply(codes).mean(axis=0)
+        yield np.sqrt(np.maximum(square - np.asarray(codes.mean(axis=0)) ** 2, 0))
+
+
+def test_a_long_file_takes_the_memory_of_a_short_one(tmp_path):
+    draw, peaks = np.random.default_rng(0), []
+    for minutes in (1, 5):
+        soundfile.write(tmp_path / f"{minutes}.wav", 0.1 * draw.standard_normal(minutes * 480_000), 8000)
+    features = clone(SMALL).fit([tmp_path / "1.wav"])
+    for minutes in (1, 5):
+        tracemalloc.start()
+        features.transform([tmp_path / f"{minutes}.wav"])
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.1 * peaks[0]
 
 
 @pytest.mark.parametrize(
