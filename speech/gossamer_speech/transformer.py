@@ -19,6 +19,7 @@ from gossamer.nn import DeadCodes, SparseAutoencoder, Squared, TopK, explained_v
 from gossamer_speech import audio
 from gossamer_speech.features import ROWS, Front, Moments, Stream
 
+BLOCK = 64 * ROWS  # windows that are coded at once
 POOLS = ("segments", "mean", "max", "moments", "pyramid", "frames")
 Utterance = np.ndarray | str | Path
 
@@ -198,14 +199,19 @@ class SparseSpeechFeatures(TransformerMixin, BaseEstimator):
             yield utterance
 
     def _windows(self, utterance: Utterance, whole: Moments | None = None) -> Iterator[np.ndarray]:
-        """The windows of an utterance in blocks, (n, width · mels); `whole` is what `_whole` found."""
+        """The windows of an utterance, (n, width · mels), BLOCK at a time; `whole` is what `_whole` found."""
         front = self._front
         if whole is None and front.normalise not in ("running", "none"):
             whole = self._whole(utterance)
         stream = Stream(front, self.width, self.stride, whole)
+        left = stream.push(np.empty(0, np.float32))
         for chunk in self._chunks(utterance):
-            yield stream.push(chunk)
-        yield stream.close()
+            left = np.concatenate([left, stream.push(chunk)])
+            while len(left) >= BLOCK:
+                yield left[:BLOCK]
+                left = left[BLOCK:]
+        left = np.concatenate([left, stream.close()])
+        yield from (left[start : start + BLOCK] for start in range(0, len(left), BLOCK))
 
     def _whole(self, utterance: Utterance) -> Moments:
         """The moments of all frames of an utterance, which are not held: it is read twice."""
@@ -218,8 +224,8 @@ class SparseSpeechFeatures(TransformerMixin, BaseEstimator):
 
     def _chunks(self, utterance: Utterance) -> Iterable[np.ndarray]:
         if isinstance(utterance, np.ndarray):
-            starts = range(0, len(utterance), audio.BLOCK)
-            return (utterance[start : start + audio.BLOCK].astype(np.float32) for start in starts)
+            count = -(-len(utterance) // audio.BLOCK)
+            return [part.astype(np.float32) for part in np.array_split(utterance, max(1, count))]
         return audio.blocks(Path(utterance), self.rate)
 
     @torch.inference_mode()
