@@ -14,10 +14,11 @@ import tyro
 from scipy import sparse
 
 from gossamer import InputError
+from gossamer.errors import at_least, one_of
 from gossamer.paths import folder, refuse_unwritable, write_atomically, writing_atomically
 from gossamer.threads import using_threads
 from gossamer_speech import audio, folders
-from gossamer_speech.transformer import SparseSpeechFeatures
+from gossamer_speech.transformer import POOLS, SparseSpeechFeatures
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Options:
 @using_threads(1)
 def main(options: Options) -> int:
     """Write the codes; the status is 1 where a file could not be used, which is named."""
+    at_least(1, learn_from=options.learn_from, every=options.every)
+    one_of(POOLS[:-1], pool=options.pool)
     refuse_unwritable(options.out)
     if options.out.suffix != ".npz":
         raise InputError(f"out is {options.out}; its name must end in .npz.")
@@ -70,7 +73,7 @@ def main(options: Options) -> int:
     with writing_atomically(options.out) as file:
         sparse.save_npz(file, whole)
     write_atomically(told, "".join(f"{name}\n" for name in names).encode())
-    for file in parts.iterdir():
+    for file in sorted(parts.iterdir()):  # "settings" last: a stop leaves no part without them
         file.unlink()
     parts.rmdir()
     print(f"{len(names)} files, {whole.nnz} numbers in {options.out}; {len(faults)} left out")
@@ -84,9 +87,12 @@ def learned(options: Options, paths: list[Path], parts: Path) -> SparseSpeechFea
     settings = parts / "settings"
     if settings.is_file() and settings.read_text() != told:
         raise InputError(f"{parts} is of another extraction; delete it, or name another file than {options.out}.")
+    faults = {path: _fault(path) for path in paths[:: max(1, len(paths) // options.learn_from)]}
+    if all(faults.values()):
+        raise InputError(f"nothing in {options.folder} can be learned from: {next(iter(faults.values()))}.")
+    features.fit([path for path, fault in faults.items() if not fault])
     write_atomically(settings, told.encode())
-    usable = [path for path in paths[:: max(1, len(paths) // options.learn_from)] if not _fault(path)]
-    return features.fit(usable)
+    return features
 
 
 def _fault(path: Path) -> str:

@@ -20,7 +20,7 @@ from gossamer_speech import audio
 from gossamer_speech.features import ROWS, Front, Moments, Stream
 
 BLOCK = 64 * ROWS  # windows that are coded at once
-POOLS = ("segments", "mean", "max", "moments", "pyramid", "frames")
+POOLS = ("segments", "mean", "max", "moments", "pyramid", "frames")  # the last alone gives several rows an utterance
 Utterance = np.ndarray | str | Path
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -208,6 +209,23 @@ def test_extract_writes_codes_and_goes_on_after_a_stop(folder, tmp_path, capsys,
     assert calls == ["000000000", "000000010", "000000010", "000000020"]
     assert (sparse.load_npz(tmp_path / "again.npz") != whole).nnz == 0
     capsys.readouterr()
+
+
+def test_extract_names_bad_values_and_leaves_nothing_where_nothing_can_be_learned(folder, tmp_path):
+    for wrong, message in (
+        ({"every": 0}, "every is 0"),
+        ({"learn_from": 0}, "learn_from is 0"),
+        ({"pool": "frames"}, "pool"),
+    ):
+        with pytest.raises(InputError, match=message):
+            extract.main(replace(extract.Options(folder, tmp_path / "codes.npz"), **wrong))
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "word.wav").write_text("no audio")
+    options = extract.Options(tmp_path / "new", tmp_path / "codes.npz", codes=20, active=3)
+    with pytest.raises(InputError, match=r"can be learned from: .*word\.wav is not audio"):
+        extract.main(options)
+    shutil.copy(folder / "no" / "a_0.wav", tmp_path / "new")  # a file that can be used, and the same command
+    assert extract.main(options) == 1
 
 
 def test_purity_and_bits_by_hand():
