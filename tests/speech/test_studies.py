@@ -29,6 +29,8 @@ def setting(run: Result) -> str:
         return "utterance"
     if run.config.get("quantise"):
         return "compact"
+    if run.config.get("trims"):
+        return "others"
     one = run.config["synthetic"] == 1 and not run.config["augment"] and run.config["warps"] == 3
     if one and not run.config["levels"]:
         return "few labels"
@@ -169,8 +171,18 @@ def test_other_runs_with_level_are_told_as_they_are():
     for run in runs:
         ctc = " --classifier ctc" * (run.config["classifier"] == "ctc")
         synthetic = f" --synthetic {run.config['synthetic']}" * (run.config["synthetic"] > 0)
-        clean, interval, white, babble = told[f"{run.method}{ctc}{synthetic}"]
+        trims = "".join([" --trims", *(f" {trim:g}" for trim in run.config["trims"])]) if run.config.get("trims") else ""
+        clean, interval, white, babble = told[f"{run.method}{ctc}{synthetic}{trims}"]
         assert float(clean) == pytest.approx(run.value, abs=0.051)
         assert [float(x) for x in re.findall(r"[\d.]+", interval)] == pytest.approx(run.extra["interval"], abs=0.051)
         assert float(white) == pytest.approx(run.extra["in_noise"]["white 10 dB"], abs=0.051)
         assert float(babble) == pytest.approx(run.extra["in_noise"]["babble 10 dB"], abs=0.051)
+
+
+@pytest.mark.parametrize("page", [HOME / "README.md", HOME.parents[1] / "README.md"])
+def test_what_is_read_together_is_told_by_speaker(page):
+    (run,) = (run for run in published() if run.method == "temporal-topk")
+    (cells,) = rows("| words cut closer", page)
+    parts = [run.extra[f"accuracy_of_{name}"] for name in ("temporal", "topk")]
+    speakers = [run.extra["speakers"][name] for name in sorted(run.extra["speakers"])]
+    assert [float(cell) for cell in cells] == pytest.approx([run.value, *parts, *speakers], abs=0.051)
