@@ -171,7 +171,8 @@ def test_other_runs_with_level_are_told_as_they_are():
     for run in runs:
         ctc = " --classifier ctc" * (run.config["classifier"] == "ctc")
         synthetic = f" --synthetic {run.config['synthetic']}" * (run.config["synthetic"] > 0)
-        trims = "".join([" --trims", *(f" {trim:g}" for trim in run.config["trims"])]) if run.config.get("trims") else ""
+        cut = run.config.get("trims")
+        trims = "".join([" --trims", *(f" {trim:g}" for trim in cut)]) if cut else ""
         clean, interval, white, babble = told[f"{run.method}{ctc}{synthetic}{trims}"]
         assert float(clean) == pytest.approx(run.value, abs=0.051)
         assert [float(x) for x in re.findall(r"[\d.]+", interval)] == pytest.approx(run.extra["interval"], abs=0.051)
