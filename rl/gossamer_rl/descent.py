@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import gossamer as gs
 from gossamer.dynamic import Method, last_move
 from gossamer.masking import Masking
-from gossamer_rl.centred import CentredRigL
+from gossamer_rl.centred import CentredRigL, CentredSET
 from gossamer_rl.config import Config
 
 SPARSE = ("static-random", "set", "rigl", "gmp")
@@ -85,12 +85,12 @@ def movement(
 ) -> Method | None:
     """What moves the topology, None where it stays."""
     options: dict[str, Any] = {
-        "every": max(1, gradients // 40),
+        "every": max(1, gradients // (100 if config.method == "set" else 40)),
         "until": last_move(gradients),
         "generator": generator,
     }
     if config.method == "gmp":
         return gs.GMP(masking, config.sparsity, **options)
     if config.method == "set":
-        return gs.SET(masking, **options)
+        return CentredSET(masking, network, **options)
     return CentredRigL(masking, network, **options) if config.method == "rigl" else None

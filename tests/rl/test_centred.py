@@ -1,9 +1,10 @@
+import pytest
 import torch
 from torch import nn
 
 import gossamer as gs
 from gossamer_rl.agents import Recurrent
-from gossamer_rl.centred import CentredRigL
+from gossamer_rl.centred import CentredRigL, CentredSET
 from gossamer_rl.observations import Seen
 
 
@@ -48,6 +49,39 @@ def test_it_looks_only_in_the_step_before_an_update_and_keeps_the_count():
         optimizer.step()
         method.step()
     assert looked == [0, 0, 1, 0, 0, 1] and method.masking.counts == counts
+
+
+def test_what_is_dropped_by_hand():
+    # inputs (1, 0), (1, 2): deviations 0 and 1
+    network = nn.Sequential(nn.Linear(2, 2, bias=False))
+    masking = gs.sparsify(network, 0.0, include=("*",))
+    masking.attach(torch.optim.SGD(network.parameters(), 0.1))
+    method = CentredSET(masking, network, every=1, until=100)
+    network[0].weight.data = torch.tensor([[9.0, 0.5], [-8.0, -3.0]])
+    network(torch.tensor([[1.0, 0.0], [1.0, 2.0]])).sum().backward()
+    assert method.drop_scores("0.weight").tolist() == [[0, 0.5], [0, 3]]
+    method.load_state_dict(method.state_dict())
+    method.moments["0.weight"] = [torch.tensor([[0.0, 0.0], [0.25, 0.0]])]  # σ² = ¼, and 0 after 1
+    rarer = torch.tensor([[4.5, 0.5 * 0.9**0.5], [4, 3 * 0.9**0.5]])
+    torch.testing.assert_close(method.drop_scores("0.weight"), rarer)
+
+
+@pytest.mark.parametrize("kind", [CentredSET, CentredRigL])
+def test_weights_move_to_the_inputs_that_change(kind):
+    network, generator = nn.Sequential(nn.Linear(40, 8)), torch.Generator().manual_seed(0)
+    masking = gs.sparsify(network, 0.8, score="random", include=("*",), generator=generator)
+    optimizer = torch.optim.SGD(network.parameters(), 0.01)
+    masking.attach(optimizer)
+    method = kind(masking, network, every=2, until=100, generator=generator)
+    assert 0.3 < masking.masks["0.weight"][:, 20:].sum() / 64 < 0.7
+    for _ in range(100):
+        x = torch.randn(16, 40, generator=generator)
+        x[:, :10], x[:, 10:20] = 0, 1
+        optimizer.zero_grad()
+        network(x).square().sum().backward()
+        optimizer.step()
+        method.step()
+    assert masking.counts["0.weight"] == 64 and masking.masks["0.weight"][:, 20:].sum() > 56
 
 
 def test_an_input_that_never_changes_is_no_reason_to_grow():
