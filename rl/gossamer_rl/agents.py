@@ -81,12 +81,12 @@ class Recurrent(nn.Module):
         """Observations [steps, n, …] to outputs [steps, n, outputs]; the state is 0 after a step where `goes_on` is."""
         x = torch.tanh(self.first(observations.flatten(0, 1))).unflatten(0, observations.shape[:2])
         given = self.into(x)
-        if self.back._forward_pre_hooks:
+        if self.back._forward_pre_hooks or not x.is_cpu:
             return self.last(x + self.one_by_one(given, state, goes_on))
         return self.last(x + Steps.apply(given, self.back.weight, self.back.bias, state, goes_on[:, :, None]))
 
     def one_by_one(self, given: Tensor, state: Tensor, goes_on: Tensor) -> Tensor:
-        """All states [steps, n, width]: the plain twin of `Steps`, for who looks at what `back` takes."""
+        """All states [steps, n, width]: the plain twin of `Steps`, for a GPU and for who looks at what `back` takes."""
         states = []
         for step, on in zip(given, goes_on, strict=True):
             states.append(self.turn(step, state))
