@@ -89,7 +89,7 @@ class PPO:
     def collect(self) -> Rollout:
         """Let the policy act for `horizon` steps in every copy."""
         config, experience, device = self.config, self.experience, self.state.device
-        columns, states = [], []
+        columns, states, cuts = [], [], []
         for t in range(config.horizon):
             if t % self.length == 0:
                 states.append(self.state)
@@ -103,16 +103,21 @@ class PPO:
                 self.imitation.add(seen, actions[:, 0], step.rewards, step.terminated, step.ended, self.state)
             cut = np.flatnonzero(step.truncated & ~step.terminated)
             if len(cut):
-                beyond = self.agent(torch.from_numpy(step.last[cut]).to(device), state[cut])[1]
-                task = (cut, 0) if self.apart else cut
-                rewards[task] += config.discount * (beyond[:, 0] if self.apart else beyond).cpu().numpy()
+                own = torch.from_numpy(cut).to(device)
+                cuts.append((torch.full_like(own, t), own, torch.from_numpy(step.last[cut]).to(device), state[own]))
             ended = torch.from_numpy(step.ended.copy()).to(device)
             chosen = log_probabilities.gather(1, actions)[:, 0]
             columns.append((seen, actions[:, 0], chosen, values, torch.from_numpy(rewards).to(device), ended))
             self.state = state * ~ended[:, None]
         next_values = self.agent(experience.observe().to(device), self.state)[1]
         stacked = [torch.stack(column) for column in zip(*columns, strict=True)]
-        return Rollout._make([*stacked, next_values, torch.stack(states)])
+        rollout = Rollout._make([*stacked, next_values, torch.stack(states)])
+        if cuts:  # the policy has not changed since: one call tells what each of them would have led to
+            steps, copies, last, state = map(torch.cat, zip(*cuts, strict=True))
+            beyond = config.discount * self.agent(last, state)[1]
+            task = rollout.rewards[..., 0] if self.apart else rollout.rewards
+            task[steps, copies] += beyond[:, 0] if self.apart else beyond
+        return rollout
 
     def improve(self, rollout: Rollout) -> None:
         """Several epochs on one rollout, whose minibatches are made of sequences of `unroll` steps."""
