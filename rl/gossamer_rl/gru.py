@@ -115,7 +115,7 @@ class Steps(torch.autograd.Function):
         constants = tuple(np.array([*ABOVE, *BELOW, LARGEST, 0.5], arrays[0].dtype))
         for t, (h, out) in enumerate(zip(before.unbind(), back.unbind(), strict=True)):
             torch.addmm(bias, h, turned, out=out)
-            _forward(t, *arrays, constants)
+            _forward(t, *arrays, constants)  # pyright: ignore[reportCallIssue]
         ctx.save_for_backward(weight, before, gates, back, new, goes_on)
         return states
 
@@ -130,7 +130,7 @@ class Steps(torch.autograd.Function):
         arrays = [part.numpy() for part in parts]
         one = arrays[0].dtype.type(1)
         for t, out in reversed(list(enumerate(through.unbind()))):
-            _backward(t, *arrays, one)
+            _backward(t, *arrays, one)  # pyright: ignore[reportCallIssue]
             torch.addmm(carried, out, weight, out=after)
         flat = through.view(steps * n, 3 * width)
         return given, flat.T @ before.view(-1, width), flat.sum(0), after, None
