@@ -102,6 +102,7 @@ class Config:
         within(-20, 60, snr=self.snr, **{f"levels[{i}]": level for i, level in enumerate(self.levels)})
         at_least(1, codes=self.codes, active=self.active, segments=self.segments, epochs=self.epochs, batch=self.batch)
         at_least(1, threads=self.threads)
+        within(0, 2**32 - 1, seed=self.seed)
         at_least(0, synthetic=self.synthetic)
         if self.synthetic and self.data == "espeak":
             raise InputError(

@@ -98,16 +98,15 @@ def learned(options: Options, paths: list[Path], parts: Path) -> SparseSpeechFea
 def _fault(path: Path) -> str:
     """What makes a file of any length useless, its name first; "" where nothing does."""
     try:
-        count, full, peak = 0, 0, 0.0
+        count, full, low, high = 0, 0, np.inf, -np.inf
         for block in audio.blocks(path, 8000):
-            loud = np.abs(block)
-            count, peak = count + len(block), max(peak, float(loud.max(initial=0)))
-            full += int((loud >= audio.FULL).sum())
+            low, high = min(low, block.min(initial=low)), max(high, block.max(initial=high))
+            count, full = count + len(block), full + int((np.abs(block) >= audio.FULL).sum())
     except audio.UnusableError as error:
         return str(error)
     faults = {
         "too short": count < audio.SHORTEST * 8000,
-        "silent": peak < audio.SILENT,
+        "silent": high - low < 2 * audio.SILENT,
         "clipped": full > audio.CLIPPED * count,
     }
     return next((f"{path} is {fault}" for fault, found in faults.items() if found), "")

@@ -14,7 +14,7 @@ from typing import Annotated, BinaryIO
 import numpy as np
 import tyro
 
-from gossamer import __version__
+from gossamer import InputError, __version__
 from gossamer.paths import cache
 from gossamer.threads import using_threads
 from gossamer_speech import audio
@@ -70,6 +70,8 @@ def words(source: BinaryIO, rate: int, pause: float, longest: float = 3.0) -> It
 @using_threads(1)
 def main(options: Options) -> int:
     """Print a line for each word: file, word, probability; the status is 1 where a file could not be used."""
+    if not options.files:
+        raise InputError("no recordings are named; give some, or - for samples on standard input.")
     recogniser, status = load(options.model), 0
     digest = hashlib.sha256(options.model.read_bytes() + __version__.encode()).hexdigest()
     recogniser.compile(cache("speech") / f"{digest[:16]}.engine")

@@ -13,7 +13,6 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from gossamer import InputError
-from gossamer.codes.ops import Codes
 from gossamer.errors import at_least, one_of
 from gossamer.nn import DeadCodes, SparseAutoencoder, Squared, TopK, explained_variance
 from gossamer_speech import audio
@@ -231,16 +230,17 @@ class SparseSpeechFeatures(TransformerMixin, BaseEstimator):
     @torch.inference_mode()
     def _codes(self, patches: np.ndarray) -> sparse.csr_matrix:
         """The codes of windows, ROWS of them at a time."""
-        values, atoms = [np.empty(0, np.float32)], [np.empty(0, np.int32)]
+        values, atoms, lengths = [np.empty(0, np.float32)], [np.empty(0, np.int32)], [np.zeros(1, np.int64)]
         for start in range(0, len(patches), ROWS):
             part = patches[start : start + ROWS]
             block = np.zeros((ROWS, patches.shape[1]), np.float32)
             block[: len(part)] = part / np.float32(self.scale_)
             found = self.autoencoder_.sparse_code(torch.from_numpy(block))
-            values.append(_of_rows(found, len(part))[0])
-            atoms.append(_of_rows(found, len(part))[1])
-        each = min(self.active, self.codes)
-        parts = np.concatenate(values), np.concatenate(atoms), np.arange(len(patches) + 1) * each
+            starts = found.starts[: len(part) + 1].numpy()
+            values.append(found.values[: starts[-1]].numpy())
+            atoms.append(found.atoms[: starts[-1]].numpy())
+            lengths.append(np.diff(starts))
+        parts = np.concatenate(values), np.concatenate(atoms), np.concatenate(lengths).cumsum()
         matrix = sparse.csr_matrix(parts, shape=(len(patches), self.codes))
         matrix.eliminate_zeros()
         return matrix
@@ -272,12 +272,6 @@ class SparseSpeechFeatures(TransformerMixin, BaseEstimator):
         if self.pool == "moments":
             sums = np.concatenate([sums, np.sqrt(np.maximum(squares - sums**2, 0))])
         return sparse.csr_matrix(sums.reshape(1, -1))
-
-
-def _of_rows(codes: Codes, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Values and atoms of the first rows."""
-    stop = int(codes.starts[count])
-    return codes.values[:stop].numpy(), codes.atoms[:stop].numpy()
 
 
 def _parts(time: int, count: int) -> list[tuple[int, int]]:

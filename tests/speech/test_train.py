@@ -95,6 +95,8 @@ def test_recognise_says_words_and_names_what_it_cannot_use(model, tmp_path, caps
     _, path = model
     soundfile.write(tmp_path / "a.wav", tone(*frequencies["yes"], seed=5, rate=16_000), 16_000)
     (tmp_path / "b.wav").write_bytes(b"nothing")
+    with pytest.raises(InputError, match="no recordings are named"):
+        recognise.main(recognise.Options(path, ()))
     status = recognise.main(recognise.Options(path, (tmp_path / "a.wav", tmp_path / "b.wav")))
     told = capsys.readouterr()
     assert status == 1 and told.out.startswith(f"{tmp_path / 'a.wav'}\tyes\t")
@@ -224,8 +226,9 @@ def test_extract_names_bad_values_and_leaves_nothing_where_nothing_can_be_learne
     options = extract.Options(tmp_path / "new", tmp_path / "codes.npz", codes=20, active=3)
     with pytest.raises(InputError, match=r"can be learned from: .*word\.wav is not audio"):
         extract.main(options)
+    soundfile.write(tmp_path / "new" / "constant.wav", np.full(8000, 0.3), 8000)
     shutil.copy(folder / "no" / "a_0.wav", tmp_path / "new")  # a file that can be used, and the same command
-    assert extract.main(options) == 1
+    assert extract.main(options) == 1 and len((tmp_path / "codes.txt").read_text().split()) == 1
 
 
 def test_purity_and_bits_by_hand():
@@ -242,6 +245,7 @@ def test_purity_and_bits_by_hand():
         ({"data": "fsd"}, r"data is 'fsd'"),
         ({"sparsity": 1.0}, r"sparsity is 1\.0; it must be in \[0, 1\)"),
         ({"codes": 0}, r"codes is 0; it must be at least 1"),
+        ({"seed": -1}, r"seed is -1"),
         ({"learning_rate": float("nan")}, r"learning_rate is nan"),
         ({"learning_rate": 1e6}, r"learning_rate is 1000000\.0"),
         ({"snr": float("inf")}, r"snr is inf"),

@@ -28,6 +28,11 @@ def test_pooled_codes_are_sparse_rows_with_names(pool, width, sounds):
         assert np.allclose(found[0].toarray(), getattr(frames, pool)(0), atol=1e-5)
 
 
+def test_all_codes_may_be_active(sounds):
+    X, every = sounds()[0], clone(SMALL).set_params(codes=6, active=8)
+    assert every.fit(X).transform(X).shape == (18, 18)
+
+
 def test_it_clones_pipes_and_searches(sounds):
     X, y = sounds()
     pipeline = make_pipeline(clone(SMALL), LogisticRegression(C=100.0))
