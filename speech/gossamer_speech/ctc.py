@@ -18,6 +18,7 @@ from gossamer_speech.recogniser import Features, Shape, Transcriber, untrained
 from gossamer_speech.sentences import LONGEST, Sentence, joined
 
 BATCH = 16  # sentences in a gradient
+ALIKE = 8  # batches that are sorted by length together
 Log = Callable[[str], None]
 
 
@@ -49,12 +50,22 @@ def heard(
     return masked(front.normalised(front.bands(front.power(samples), warp)), draw)
 
 
-def endless(words: Words, which: np.ndarray, more: Sequence[Sentence], draw: np.random.Generator) -> Iterator[Sentence]:
-    """The marked words in sentences joined anew in each round, with `more` among them."""
+def endless(
+    words: Words, which: np.ndarray, more: Sequence[Sentence], draw: np.random.Generator, shape: Shape
+) -> Iterator[Sentence]:
+    """The marked words, each whole or as a trim cuts it, in sentences joined anew in each round, `more` among them."""
     while True:
-        sentences = [*joined(words, which, draw), *more]
+        sentences = [*joined(words, which, draw, shape.parts), *more]
         for i in draw.permutation(len(sentences)):
             yield sentences[i]
+
+
+def batches(source: Iterator[Sentence], draw: np.random.Generator) -> Iterator[list[Sentence]]:
+    """Sentences BATCH at a time: of ALIKE batches those of like length go together, for little is padded so."""
+    while True:
+        some = sorted(islice(source, ALIKE * BATCH), key=lambda sentence: len(sentence.samples))
+        for i in draw.permutation(ALIKE):
+            yield some[i * BATCH : (i + 1) * BATCH]
 
 
 def train(
@@ -66,7 +77,8 @@ def train(
     """
     start, draw = time.perf_counter(), np.random.default_rng(config.seed)
     generator = torch.Generator().manual_seed(config.seed)
-    source, letters = endless(words, which, more, draw), symbols(words.names)
+    source = batches(endless(words, which, more, draw, body.shape), draw)
+    letters = symbols(words.names)
     rounds = 2 * int(which.sum()) / (1 + LONGEST) + len(more)
     steps = max(1, round(10 * config.epochs * rounds / BATCH))
     with torch.random.fork_rng():
@@ -81,7 +93,7 @@ def train(
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3 * config.learning_rate, steps, pct_start=0.15)
         total = 0.0
         for step in range(1, steps + 1):
-            batch = list(islice(source, BATCH))
+            batch = next(source)
             frames, times = batched([heard(s, batch, body.shape, config, draw) for s in batch])
             aims = [torch.tensor([letters.index(letter) for letter in sentence.text]) for sentence in batch]
             lengths = torch.tensor([len(aim) for aim in aims])

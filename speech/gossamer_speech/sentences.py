@@ -1,6 +1,6 @@
 """Sentences of the words at hand: recordings of one voice joined, and lines that eSpeak NG says; and their errors."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,8 +23,16 @@ class Sentence:
     samples: np.ndarray
 
 
-def joined(words: Words, which: np.ndarray, draw: np.random.Generator) -> list[Sentence]:
-    """Every marked word once, in sentences of 1 to LONGEST words of one speaker, pauses and a quiet room drawn."""
+def joined(
+    words: Words,
+    which: np.ndarray,
+    draw: np.random.Generator,
+    cut: Callable[[np.ndarray], list[np.ndarray]] | None = None,
+) -> list[Sentence]:
+    """Every marked word once, in sentences of 1 to LONGEST words of one speaker, pauses and a quiet room drawn.
+
+    Where `cut` makes several of a word's samples, one of them is drawn.
+    """
     sentences = []
     for speaker in np.unique(words.speakers[which]):
         left = draw.permutation(np.flatnonzero(which & (words.speakers == speaker)))
@@ -32,7 +40,9 @@ def joined(words: Words, which: np.ndarray, draw: np.random.Generator) -> list[S
             chosen, left = np.split(left, [int(draw.integers(1, LONGEST + 1))])
             parts = []
             for i in chosen:
-                parts += [np.zeros(int(words.rate * draw.uniform(*PAUSE)), np.float32), words.word(int(i))]
+                ways = cut(words.word(int(i))) if cut else [words.word(int(i))]
+                word = ways[int(draw.integers(len(ways)))] if len(ways) > 1 else ways[0]
+                parts += [np.zeros(int(words.rate * draw.uniform(*PAUSE)), np.float32), word]
             samples = np.concatenate([*parts, np.zeros(int(words.rate * draw.uniform(*PAUSE)), np.float32)])
             samples = noise.white(samples, float(draw.uniform(*ROOM)), draw)
             sentences.append(Sentence(" ".join(spelt(words.names[words.labels[i]]) for i in chosen), speaker, samples))

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -66,6 +67,28 @@ def test_sentences_say_each_word_once_in_one_voice(folder):
     longest = max(made, key=lambda sentence: len(sentence.text.split()))
     spoken = sum(len(words.word(i)) for i in range(len(words)) if words.speakers[i] == longest.speaker)
     assert len(longest.samples) < spoken + words.rate * 2
+
+
+def test_sentences_are_of_whole_words_or_of_what_trims_leave(folder):
+    words, which = data.load("folder", folder), np.arange(24) < 6
+    whole, one, cut = (
+        sentences.joined(words, which, np.random.default_rng(3), parts)
+        for parts in (None, lambda word: [word], lambda word: [word[: len(word) // 2], word[: len(word) // 4]])
+    )
+    assert all(np.array_equal(a.samples, b.samples) for a, b in zip(whole, one, strict=True))
+    spoken = sum(len(words.word(i)) for i in range(6))
+    heard = sum(len(sentence.samples) for sentence in cut)
+    assert spoken / 4 < heard < spoken / 2 + 12 * sentences.PAUSE[1] * words.rate
+
+
+def test_batches_are_of_sentences_of_like_length():
+    many = [sentences.Sentence("", n, np.zeros(n, np.float32)) for n in (37 * i % 128 for i in range(256))]
+    found = list(islice(ctc.batches(iter(many), np.random.default_rng(0)), 2 * ctc.ALIKE))
+    assert sorted(s.speaker for batch in found for s in batch) == sorted(s.speaker for s in many)
+    assert all(len(batch) == ctc.BATCH for batch in found)
+    assert all(max(s.speaker for s in b) - min(s.speaker for s in b) == ctc.BATCH - 1 for b in found)
+    starts = [min(s.speaker for s in batch) for batch in found[: ctc.ALIKE]]
+    assert starts != sorted(starts)
 
 
 def test_synthetic_sentences_are_of_the_words(folder):
