@@ -30,8 +30,8 @@ def learn(
 def fold(config: Config, heard: Heard, test: np.ndarray, log: Log = lambda line: None) -> Fold:
     """Learn from what is not marked, and transcribe what is: each test word once, in sentences of one speaker.
 
-    Accuracy is 100 less the word error rate, and at least 0: substituted, missing and additional words, each taken for
-    the nearest that is known. The `spelt` rates and those of characters are of what beam or best symbols spell.
+    Accuracy is 100 less the word error rate, and at least 0: substituted, missing and additional words of the most
+    probable sentence of known words. The `spelt` rates and those of characters are of what beam or best symbols spell.
     """
     words = heard.words
     transcriber, trained, _, _ = learn(config, heard, ~test, log)
@@ -46,7 +46,7 @@ def fold(config: Config, heard: Heard, test: np.ndarray, log: Log = lambda line:
         draw = np.random.default_rng(config.seed)
         posteriors = [transcriber.posteriors(sound) for sound in sentences.degraded(tests, kind, snr, words.rate, draw)]
         spelt = [letters.decoded(p, transcriber.symbols) for p in posteriors]
-        found = [letters.known(text, words.names) for text in spelt]
+        found = [letters.read(p, transcriber.symbols, words.names) for p in posteriors]
         said = [sentence.text for sentence in tests]
         wrong, _ = sentences.errors(said, found)
         accuracy[name] = right(wrong)

@@ -1,6 +1,7 @@
 """Words spelt in letters: the network that reads them from codes over time, and what its probabilities say."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from torch import Tensor, nn
@@ -48,13 +49,51 @@ def decoded(posteriors: np.ndarray, symbols: str, beam: int = BEAM) -> str:
     return " ".join(text.split())
 
 
-def known(text: str, names: Sequence[str]) -> str:
-    """Each word replaced by the spelling of a name that differs least from it; what more than half differs stays."""
-    from rapidfuzz.distance.Levenshtein import normalized_similarity
-    from rapidfuzz.process import extractOne
+@lru_cache
+def lexicon(symbols: str, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[int, str]]:
+    """The states of sentences of known words: the symbol of each, the states before each (states, 4), the last letters,
+    and the words by their first letters.
 
-    spellings = [spelt(name) for name in names]
-    found = [
-        (word, extractOne(word, spellings, scorer=normalized_similarity, score_cutoff=0.5)) for word in text.split()
-    ]
-    return " ".join(best[0] if best else word for word, best in found)
+    State 0 is the blank before the first word; 1 to 3 are those between two: blank, space, blank. A word is its letters
+    with a blank between any two, which may be left out where they differ. Where there are fewer before, −1 is the last.
+    """
+    emitted, before, ends, begun = [0, 0, 1, 0], [[0], [1], [2, 1], [3, 2]], [], {}
+    for word in map(spelt, names):
+        begun[len(emitted)] = word
+        for i, letter in enumerate(word):
+            at = len(emitted)
+            if i:
+                emitted.append(0)
+                before.append([at, at - 1])
+                skipped = [at - 1] if letter != word[i - 1] else []
+                before.append([at + 1, at, *skipped])
+            else:
+                before.append([at, 0, 2, 3])
+            emitted.append(symbols.index(letter))
+        ends.append(len(emitted) - 1)
+    padded = [[*states, *[-1] * (4 - len(states))] for states in before]
+    return np.array(emitted), np.array(padded), np.array(ends), begun
+
+
+def read(posteriors: np.ndarray, symbols: str, names: Sequence[str]) -> str:
+    """Probabilities (times, symbols) to the sentence of known words on the most probable path (Viterbi's algorithm)."""
+    emitted, before, ends, begun = lexicon(symbols, tuple(names))
+    before, every = before.copy(), np.arange(len(emitted))
+    logs = np.log(posteriors + 1e-9)[:, emitted]
+    score = np.full(len(emitted) + 1, -np.inf)
+    first = [0, *begun]
+    score[first] = logs[0, first]
+    came = np.empty(logs.shape, np.int64)
+    for time in range(1, len(logs)):
+        end = ends[score[ends].argmax()]
+        before[1, 1] = before[2, 2] = end
+        came[time] = before[every, score[before].argmax(1)]
+        score[:-1] = score[came[time]] + logs[time]
+    last = np.array([0, 1, 2, 3, *ends])
+    state, words = int(last[score[last].argmax()]), []
+    for time in range(len(logs) - 1, -1, -1):
+        previous = int(came[time, state]) if time else -1
+        if state in begun and previous != state:
+            words.append(begun[state])
+        state = previous
+    return " ".join(reversed(words))

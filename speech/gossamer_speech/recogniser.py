@@ -134,7 +134,7 @@ class Convolved(Features):
 def convolved(body: nn.Module) -> nn.Module:
     """The same features by a convolution, where their encoder begins with a linear layer."""
     if isinstance(body, Beside):
-        return Beside(*(part.convolved() for part in body.parts))
+        return Beside(*(part.convolved() for part in body.parts if isinstance(part, Recogniser)))
     encoder = getattr(body, "encoder", None)
     if not (isinstance(body, Features) and isinstance(encoder, nn.Sequential) and isinstance(encoder[0], nn.Linear)):
         return body
@@ -261,13 +261,11 @@ class Transcriber(Compiled):
         frames = torch.cat([frames, frames[-1:].expand(max(0, 3 - len(frames)), -1)])
         return (self.engine or self)(frames[None])[0].softmax(1).numpy()
 
-    def transcribe(self, samples: np.ndarray, beam: int = letters.BEAM) -> tuple[str, float]:
-        """What is said in samples (n,): words as spelt, the nearest of the known; mean probability of the best symbols.
-
-        `beam` hypotheses are kept (prefix search, Graves et al. 2006); 1 takes the best symbol of each time.
-        """
+    def transcribe(self, samples: np.ndarray) -> tuple[str, float]:
+        """What is said in samples (n,): the most probable sentence of known words, as spelt; mean probability of the
+        best symbols."""
         found = self.posteriors(samples)
-        return letters.known(letters.decoded(found, self.symbols, beam), self.names), float(found.max(1).mean())
+        return letters.read(found, self.symbols, self.names), float(found.max(1).mean())
 
     @property
     def example(self) -> Tensor:

@@ -122,7 +122,8 @@ def train(
         torch.manual_seed(config.seed)
         body, classifier = network(classes)
         dropout = nn.Dropout(0.3)
-    model = nn.Sequential(body, dropout, classifier).to(memory_format=torch.channels_last)  # as twice as fast
+    model = nn.Sequential(body, dropout, classifier)
+    model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - convolutions are faster so
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.02, fused=True)
     masking = gs.sparsify(model, config.sparsity, generator=generator) if config.sparsity else None
     epochs, batch = 10 * config.epochs, 64

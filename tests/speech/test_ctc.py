@@ -1,5 +1,5 @@
 from dataclasses import replace
-from itertools import islice
+from itertools import groupby, islice, product
 
 import numpy as np
 import pytest
@@ -47,8 +47,41 @@ def test_words_are_spelt_and_symbols_sorted():
     assert letters.symbols(["no", "1"]) == "\0 eno"
 
 
-def test_words_are_taken_for_the_nearest_known():
-    assert letters.known("sive zro xyzzy", ["5", "0"]) == "five zero xyzzy" and letters.known("", ["5"]) == ""
+def confident(path: str, names: tuple[str, ...], confidence: float = 0.9) -> np.ndarray:
+    """Probabilities whose best symbols are these, "-" the blank, for the letters of names."""
+    symbols = letters.symbols(names)
+    rows = np.full((len(path), len(symbols)), (1 - confidence) / (len(symbols) - 1), np.float32)
+    rows[range(len(path)), [0 if letter == "-" else symbols.index(letter) for letter in path]] = confidence
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("--zze-ro- -one--thre-e", "zero one three"),  # a space is missing
+        ("thre-e  -oone-  seven- -", "three one seven"),
+        ("thre-e one", "three one"),
+        ("-----", ""),
+        ("sv-en onr one- ", "seven one one"),
+    ],
+)
+def test_sentences_are_read_as_the_likeliest_of_known_words(path, text):
+    names = ("0", "1", "3", "7")
+    assert letters.read(confident(path, names), letters.symbols(names), names) == text
+
+
+def test_reading_is_the_best_of_all_paths():
+    names, draw = ("ab", "b", "aa"), np.random.default_rng(0)
+    symbols = letters.symbols(names)
+    for _ in range(20):
+        posteriors = draw.dirichlet(np.full(len(symbols), 0.5), 5).astype(np.float32)
+        paths = {"": -np.inf}
+        for path in product(range(len(symbols)), repeat=5):
+            text = "".join(symbols[s] for s, _ in groupby(path)).replace("\0", "")
+            if set(text.split(" ")) <= {*names, ""} and "  " not in text and not text.startswith(" "):
+                logs = float(np.log(posteriors[range(5), path] + 1e-9).sum())
+                paths[text.strip()] = max(paths.get(text.strip(), -np.inf), logs)
+        assert letters.read(posteriors, symbols, names) == max(paths, key=lambda text: paths[text])
 
 
 def test_errors_by_hand():
