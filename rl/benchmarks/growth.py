@@ -1,6 +1,6 @@
-"""Where RigL grows: the return in training, and the share of first weights on inputs that are almost always 1.
+"""Where the weights of SET and RigL go: returns in training, and the share of first weights on inputs almost always 1.
 
-python rl/benchmarks/growth.py
+python rl/benchmarks/growth.py --seeds 1 2 3
 """
 
 from dataclasses import dataclass, replace
@@ -12,15 +12,24 @@ import gossamer as gs
 from gossamer.threads import using_threads
 from gossamer_rl import descent
 from gossamer_rl.benchmark import PRESETS
-from gossamer_rl.centred import CentredRigL
+from gossamer_rl.centred import CentredRigL, CentredSET
 from gossamer_rl.onehot import OneHotLinear
 from gossamer_rl.train import train
 
 
-class ByGradient(CentredRigL):
-    """RigL as published."""
+class SET(CentredSET):
+    """SET as published: drops by |w|."""
 
-    grow_scores = gs.RigL.grow_scores
+    drop_scores = gs.SET.drop_scores
+
+
+class RigL(CentredRigL):
+    """RigL as published: drops by |w|, grows by |g|."""
+
+    drop_scores, grow_scores = gs.RigL.drop_scores, gs.RigL.grow_scores
+
+
+KINDS = {"set, published": SET, "set": CentredSET, "rigl, published": RigL, "rigl": CentredRigL}
 
 
 @dataclass(frozen=True)
@@ -29,17 +38,15 @@ class Options:
 
     seeds: tuple[int, ...] = (1,)
     """a run each of the preset quick"""
-    methods: tuple[str, ...] = ("set", "by gradient", "centred")
-    """set, by gradient, centred"""
 
 
 def main(options: Options) -> None:
     """Train and print."""
     for seed in options.seeds:
-        for name in options.methods:
-            grown = ByGradient if name == "by gradient" else CentredRigL
-            descent.CentredRigL = grown  # pyright: ignore[reportPrivateImportUsage]
-            run = train(replace(PRESETS["quick"], method="set" if name == "set" else "rigl", seed=seed))
+        for name, kind in KINDS.items():
+            method = name.partition(",")[0]
+            setattr(descent, "CentredSET" if method == "set" else "CentredRigL", kind)
+            run = train(replace(PRESETS["quick"], method=method, seed=seed))
             first = run.agent.get_submodule("actor.0")
             assert isinstance(first, OneHotLinear)
             alive = (first.weight != 0).float()
