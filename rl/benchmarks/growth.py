@@ -26,7 +26,7 @@ class SET(CentredSET):
 class RigL(CentredRigL):
     """RigL as published: drops by |w|, grows by |g|."""
 
-    drop_scores, grow_scores = gs.RigL.drop_scores, gs.RigL.grow_scores
+    drop_scores, grow_scores = gs.SET.drop_scores, gs.RigL.grow_scores
 
 
 KINDS = {"set, published": SET, "set": CentredSET, "rigl, published": RigL, "rigl": CentredRigL}
