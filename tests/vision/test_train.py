@@ -9,7 +9,7 @@ from gossamer.dynamic import GraNet
 from gossamer.threads import using_threads
 from gossamer_vision.config import Config
 from gossamer_vision.methods import METHODS
-from gossamer_vision.run import Run
+from gossamer_vision.run import Run, order
 from gossamer_vision.start import load_data
 from gossamer_vision.storage import store_sparsely
 from gossamer_vision.train import train
@@ -26,6 +26,14 @@ def one_thread():
 def of(method: str) -> Config:
     changes = {"wired": {"model": "inception"}, "srigl": {"pattern": "fan-in"}}.get(method, {})
     return replace(TINY, method=method, **changes)
+
+
+@pytest.mark.parametrize(
+    ("channels", "kernel", "stride", "last"), [(8, 1, 2, True), (4, 1, 1, True), (4, 3, 2, True), (4, 1, 2, False)]
+)
+def test_channels_come_last_where_no_strided_convolution_of_single_pixels_has_few(channels, kernel, stride, last):
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, channels, 3), torch.nn.Conv2d(channels, 16, kernel, stride))
+    assert order(network) == (torch.channels_last if last else torch.contiguous_format)
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "fixed"])

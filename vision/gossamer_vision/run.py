@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import AveragedModel
 
@@ -34,6 +34,16 @@ Log = Callable[[str], None]
 SCORE_BATCHES = 4
 
 
+def order(network: nn.Module) -> torch.memory_format:
+    """How images lie in memory while the network trains: channels last, which is faster, where that is safe.
+
+    On a CPU without AVX-512 the gradient of a strided convolution of single pixels writes beyond its memory there, of
+    fewer than eight channels (oneDNN in PyTorch 2.11).
+    """
+    strided = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1) != m.stride]
+    return torch.contiguous_format if any(m.in_channels < 8 for m in strided) else torch.channels_last
+
+
 class Run:
     """A network in training: everything that changes, and how it is kept and restored."""
 
@@ -47,7 +57,8 @@ class Run:
         self.batches = Batches(config, self.settings, data, self.fabric.device, self.generator)
         self.batches.check(self.fabric.world_size)
         self.network, self.architecture, self.given = begun.network, begun.architecture, begun.masks
-        self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.order = order(self.network)
+        self.network.to(memory_format=self.order)  # pyright: ignore[reportCallIssue]
         if config.freeze:
             self.network.requires_grad_(False)
             head(self.network)[1].requires_grad_(True)
@@ -191,8 +202,8 @@ class Run:
         self.optimizer.param_groups[0]["lr"] = rate
         images, labels = self.batches.at(progress.step, self.fabric.global_rank, self.fabric.world_size)
         self.train_mode()
-        order = torch.contiguous_format if self.stored else torch.channels_last
-        outputs = self.model(self.data.scaled(images).contiguous(memory_format=order))
+        memory_format = torch.contiguous_format if self.stored else self.order
+        outputs = self.model(self.data.scaled(images).contiguous(memory_format=memory_format))
         loss = cross_entropy(outputs, labels, label_smoothing=self.config.label_smoothing)
         value = float(averaged(loss.detach()))
         if not math.isfinite(value):
