@@ -4,8 +4,6 @@ python rl/studies/gridworlds/measure.py --to /tmp/gridworlds --seeds 1 2
 python rl/studies/gridworlds/measure.py --to /tmp/gridworlds --agents static-random set --tasks DoorKey-8x8
 python rl/studies/gridworlds/measure.py --to /tmp/views --exploration lifelong-first-visit --table views.md
 python rl/studies/gridworlds/measure.py --to /tmp/bonuses --agents count rnd icm --tasks DoorKey-8x8 --table bonuses.md
-python rl/studies/gridworlds/measure.py --to /tmp/sparsities --agents dense static-random-98% small-dense-98% \
-    --tasks DoorKey-8x8 --table sparsities.md
 
 What is already measured below the folder is not measured again, and a run that was stopped goes on; the table beside
 this file is written anew from all: the interquartile means of each task's agents and of those over all tasks,
@@ -43,11 +41,6 @@ AGENTS: dict[str, dict[str, Any]] = {
     **{name: {"method": name, "sparse_critic": False} for name in ("static-random", "set", "rigl")},
     "gmp": {"method": "gmp", "sparse_critic": False, "solved": 1.0, "steps": 400_000},
     "small-dense": {"method": "small-dense"},
-    **{
-        f"{name}-{share:.0%}": {"method": name, "sparse_critic": name == "small-dense", "sparsity": share}
-        for name in ("static-random", "small-dense")
-        for share in (0.5, 0.8, 0.95, 0.98)
-    },
     "no-memory": {"memory": False},
     "long": {"memory": False, "steps": 10_000_000},
     "frontier": {"frontier": 0.5, "memory": False},
@@ -84,8 +77,6 @@ def kind(result: Result) -> str:
     words = [config["method"], "memory" if config["memory"] else "no memory"]
     if config["method"] in ("rigl", "gmp", "set", "static-random"):
         words += [f"{config['sparsity']:.0%}", "critic sparse too" if config["sparse_critic"] else "critic dense"]
-    if config["method"] == "small-dense":
-        words.append(f"as many weights as at {config['sparsity']:.0%}")
     if config["frontier"]:
         words.append(f"returns to a frontier {config['frontier']:.0%} (restores the simulator)")
     if config["self_imitation"]:
