@@ -5,10 +5,11 @@ python speech/benchmarks/dictionaries.py --data-dir free-spoken-digit-dataset/re
 The windows (200 numbers) of a speaker of FSDD are coded by dictionaries of the others' windows, of equally many atoms:
 scikit-learn's MiniBatchDictionaryLearning with orthogonal matching pursuit, and a TopK autoencoder by its own encoder,
 with least-squares amplitudes of the codes that its encoder chose, with a few steps of hard thresholding pursuit from
-these on, and by orthogonal matching pursuit on its decoder.
+these on (`gossamer.nn.pursue`), and by orthogonal matching pursuit on its decoder.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import tyro
 from sklearn.decomposition import MiniBatchDictionaryLearning, sparse_encode
 from torch import Tensor
 
-from gossamer.nn import SparseAutoencoder, explained_variance
+from gossamer.nn import SparseAutoencoder, explained_variance, pursue
 from gossamer.threads import use_threads
 from gossamer_speech import data, learning
 from gossamer_speech.config import Config
@@ -54,39 +55,32 @@ def five_frames(words: data.Words, which: np.ndarray, most: int, seed: int) -> T
     return torch.from_numpy(every[np.random.default_rng(seed).permutation(len(every))[:most]])
 
 
-def fitted(model: SparseAutoencoder, x: Tensor, z: Tensor, active: int) -> Tensor:
-    """The code (n, codes) of x by least squares on the `active` largest of z, of either sign."""
-    chosen = z.abs().topk(active).indices
-    atoms = model.decoder.weight.T[chosen] * (z.gather(1, chosen) != 0)[..., None]  # (n, active, inputs)
-    gram = atoms @ atoms.mT
-    gram.diagonal(dim1=1, dim2=2).add_(1e-4)
-    found = torch.linalg.solve(gram, atoms @ (x - model.decoder.bias)[..., None])
-    return torch.zeros_like(z).scatter(1, chosen, found[..., 0])
-
-
 def pursued(atoms: np.ndarray, mean: Tensor, x: Tensor, active: int) -> Tensor:
     """The reconstruction of x (n, inputs) by orthogonal matching pursuit on atoms (atoms, inputs)."""
     codes = sparse_encode((x - mean).numpy(), atoms, algorithm="omp", n_nonzero_coefs=active)
     return torch.from_numpy((codes @ atoms).astype(np.float32)) + mean
 
 
-def told(name: str, x: Tensor, reconstruction: Tensor) -> None:
-    """Print a line."""
-    print(f"{name}: {explained_variance(x, reconstruction):.4f} of the variance", flush=True)
+def told(name: str, x: Tensor, code: Callable[[], Tensor]) -> None:
+    """Print a line: what the reconstruction explains of x (n, inputs), and how long it took."""
+    start = time.perf_counter()
+    reconstruction = code()
+    each = (time.perf_counter() - start) / len(x)
+    print(
+        f"{name}: {explained_variance(x, reconstruction):.4f} of the variance, {1e6 * each:.0f} µs a window", flush=True
+    )
 
 
 @torch.no_grad()
 def compare(options: Options, model: SparseAutoencoder, x: Tensor) -> None:
     """Print what the autoencoder explains of windows x (n, inputs), by each way to code them."""
-    z = model.encode(x)
-    told("TopK", x, model.decode(z))
-    z = fitted(model, x, z, options.active)
-    told("TopK, amplitudes by least squares", x, model.decode(z))
-    for step in range(options.steps):  # Foucart 2011
-        z = fitted(model, x, z + (x - model.decode(z)) @ model.decoder.weight, options.active)
-        told(f"TopK, {step + 1} step{'s' * (step > 0)} of hard thresholding pursuit", x, model.decode(z))
+    told("TopK", x, lambda: model.sparse(x)[0])
+    for steps in range(options.steps + 1):
+        name = f"TopK, amplitudes by least squares and {steps} steps of pursuit"
+        told(name, x, lambda steps=steps: model.decode(pursue(model, x, options.active, steps)))
     decoder = np.ascontiguousarray(model.decoder.weight.T.numpy())
-    told("TopK's decoder, orthogonal matching pursuit", x, pursued(decoder, model.decoder.bias, x, options.active))
+    mean = model.decoder.bias
+    told("TopK's decoder, orthogonal matching pursuit", x, lambda: pursued(decoder, mean, x, options.active))
 
 
 def main(options: Options) -> None:
@@ -110,7 +104,7 @@ def main(options: Options) -> None:
     learner.fit((train[: options.pursued] - mean).numpy())
     print(f"scikit-learn's dictionary learned in {time.perf_counter() - start:.0f} s", flush=True)
     atoms = np.asarray(learner.components_, np.float32)
-    told("scikit-learn's dictionary, orthogonal matching pursuit", x, pursued(atoms, mean, x, options.active))
+    told("scikit-learn's dictionary, orthogonal matching pursuit", x, lambda: pursued(atoms, mean, x, options.active))
 
 
 if __name__ == "__main__":

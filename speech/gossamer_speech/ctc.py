@@ -14,7 +14,8 @@ from gossamer_speech import noise
 from gossamer_speech.config import Config
 from gossamer_speech.data import Words
 from gossamer_speech.letters import symbols
-from gossamer_speech.recogniser import Features, Shape, Transcriber, untrained
+from gossamer_speech.patches import Features, Shape
+from gossamer_speech.recogniser import Transcriber, untrained
 from gossamer_speech.sentences import LONGEST, Sentence, joined
 
 BATCH = 16  # sentences in a gradient

@@ -13,8 +13,9 @@ from gossamer_speech import espeak, few, learning, noise, reading
 from gossamer_speech.config import Config
 from gossamer_speech.data import Words, spoken
 from gossamer_speech.encoders import linear
+from gossamer_speech.patches import Features, Shape
 from gossamer_speech.reading import Examples, Fit
-from gossamer_speech.recogniser import Beside, Features, Recogniser, Shape, Transcriber, summed
+from gossamer_speech.recogniser import Beside, Recogniser, Transcriber, summed
 
 PATCHES = 50_000  # of the training words, that a dictionary is learned from
 FEW = (1, 5, 10)  # labelled words a class, where the other training words have none

@@ -9,8 +9,9 @@ import torch
 from gossamer_speech import ctc, evaluate, learning, letters, sentences
 from gossamer_speech.config import Config
 from gossamer_speech.evaluate import Fold, Heard, Log
+from gossamer_speech.patches import Features
 from gossamer_speech.reading import Examples
-from gossamer_speech.recogniser import Features, Transcriber
+from gossamer_speech.recogniser import Transcriber
 from gossamer_speech.sentences import Sentence
 
 

@@ -14,7 +14,7 @@ from gossamer.dynamic import last_move
 from gossamer.nn.objectives import Outcome
 from gossamer_speech import encoders
 from gossamer_speech.config import LEARNED, MASKED, Config
-from gossamer_speech.recogniser import Shape
+from gossamer_speech.patches import Shape
 
 Log = Callable[[str], None]
 

@@ -23,7 +23,8 @@ from gossamer.paths import refuse_unwritable, write_atomically
 from gossamer_speech import data
 from gossamer_speech.evaluate import purity
 from gossamer_speech.features import images
-from gossamer_speech.recogniser import LENGTH, Features, Recogniser, Transcriber, load
+from gossamer_speech.patches import LENGTH, Features
+from gossamer_speech.recogniser import Recogniser, Transcriber, load
 
 STYLE = """body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#222}
 article{display:flex;flex-wrap:wrap;gap:1rem;align-items:flex-start;border-top:1px solid #ddd;padding:1rem 0}

@@ -13,7 +13,8 @@ from gossamer import InputError
 from gossamer.compare import percent
 from gossamer.results import Result
 from gossamer_speech.features import Front, filters
-from gossamer_speech.recogniser import HOP, Features, Recogniser, Transcriber
+from gossamer_speech.patches import HOP, Features
+from gossamer_speech.recogniser import Recogniser, Transcriber
 
 ATOMS, WORDS = 4, 100
 STEPS = 99  # to which an atom's numbers are rounded

@@ -22,7 +22,8 @@ from gossamer_speech.benchmark import HIGHER_IS_BETTER, METRIC
 from gossamer_speech.config import Config
 from gossamer_speech.data import Words
 from gossamer_speech.evaluate import Log
-from gossamer_speech.recogniser import Recogniser, Shape, Transcriber
+from gossamer_speech.patches import Shape
+from gossamer_speech.recogniser import Recogniser, Transcriber
 
 
 def run(config: Config, log: Log = lambda line: None) -> Result:

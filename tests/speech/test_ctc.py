@@ -11,7 +11,8 @@ from gossamer import InputError, engine
 from gossamer.nn import SparseAutoencoder, TopK
 from gossamer_speech import ctc, data, encoders, evaluate, evaluate_sentences, export, letters, recognise, sentences
 from gossamer_speech.config import Config
-from gossamer_speech.recogniser import Features, Shape, Transcriber, save, untrained
+from gossamer_speech.patches import Features, Shape
+from gossamer_speech.recogniser import Transcriber, save, untrained
 from gossamer_speech.train import parts, run
 
 ALPHABET = "\0 ab"

@@ -6,7 +6,8 @@ import torch
 
 from gossamer_speech import data, espeak, evaluate, temporal
 from gossamer_speech.config import Config
-from gossamer_speech.recogniser import Recogniser, Shape, summed
+from gossamer_speech.patches import Shape
+from gossamer_speech.recogniser import Recogniser, summed
 
 
 def seeded(number: int = 0) -> torch.Generator:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gossamer.nn.objectives import GatedLoss as GatedLoss
     from gossamer.nn.objectives import Matryoshka as Matryoshka
     from gossamer.nn.objectives import Squared as Squared
+    from gossamer.nn.pursuit import pursue as pursue
 
 _HOMES = {
     "BatchTopK": "activations",
@@ -42,6 +43,7 @@ _HOMES = {
     "L1": "objectives",
     "Matryoshka": "objectives",
     "Squared": "objectives",
+    "pursue": "pursuit",
 }
 __all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 
