@@ -7,7 +7,19 @@ from gossamer.errors import InputError, at_least, learning_rate, one_of, positiv
 
 DATA = ("espeak", "fsdd", "speech-commands", "yesno", "timit", "librispeech", "folder")
 MASKED = ("static-random", "rigl")
-LEARNED = ("dense", "topk", "batchtopk", "jumprelu", "gated", "matryoshka", "l1", "kl", *MASKED, "small-dense")
+LEARNED = (
+    "dense",
+    "topk",
+    "stacked",
+    "batchtopk",
+    "jumprelu",
+    "gated",
+    "matryoshka",
+    "l1",
+    "kl",
+    *MASKED,
+    "small-dense",
+)
 FIXED = ("random-relu", "random-topk", "k-means", "pca", "nmf", "omp", "log-mel", "mfcc", "mfcc-13")
 METHODS = (*LEARNED, *FIXED, "temporal", "temporal-topk")
 CLASSIFIERS = ("ridge", "logistic", "knn", "ctc")
@@ -20,6 +32,7 @@ class Config:
 
     method: str = "topk"
     """dense (autoencoder with ReLU codes), topk, batchtopk, jumprelu, gated, matryoshka, l1, kl (sparse autoencoders),
+    stacked (topk codes of three by three patches' topk codes),
     rigl and static-random (topk with sparse weights), small-dense (dense, as many parameters as these), random-relu,
     random-topk, k-means, pca, nmf, omp, log-mel, mfcc, mfcc-13 (with deltas), temporal (a network trained on labels),
     temporal-topk (the sum of what it and topk read)"""
@@ -112,7 +125,7 @@ class Config:
             raise InputError(
                 f"method is {self.method!r}, which reads words itself and has no codes; --classifier ctc wants some."
             )
-        within(1, 40, bands=self.bands)
+        within(1, 40 if self.method != "stacked" else 32, bands=self.bands)  # of 40, and eight around them
         within(1, 40, **{f"trims[{i}]": trim for i, trim in enumerate(self.trims)})
         within(0, 256, quantise=self.quantise)
         if self.quantise == 1 or (self.quantise and self.method.startswith("temporal")):
@@ -131,7 +144,7 @@ class Config:
 
 PRESETS = {
     "quick": Config(split="official", noise="white", warps=1, codes=64, epochs=2),
-    "fsdd": Config(data="fsdd", augment=True, warps=3, normalise="level", levels=(20.0, 15.0, 10.0, 5.0, 0.0)),
+    "fsdd": Config(data="fsdd", synthetic=1, warps=3, normalise="level", levels=(20.0, 15.0, 10.0, 5.0, 0.0)),
     "folder": Config(data="folder", normalise="level"),
     "speech-commands": Config(data="speech-commands", split="official", normalise="level"),
 }

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gossamer.nn import SparseAutoencoder
 from gossamer_speech.features import cepstra, deltas
+from gossamer_speech.patches import HOP, STRIDE
 
 
 class CReLU(nn.Module):
@@ -83,6 +84,30 @@ class Factors(nn.Module):
         for _ in range(self.updates):
             z = z * aim / (z @ gram + 1e-9)
         return z
+
+
+class Stacked(nn.Module):
+    """Codes of codes: `first` codes the three by three windows (width, bands) of a patch, `second` the roots of these.
+
+    Patches (n, (width + 2 STRIDE) · (bands + 2 HOP)) → (n, codes).
+    """
+
+    def __init__(self, first: nn.Module, second: nn.Module, width: int, bands: int) -> None:
+        super().__init__()
+        self.first, self.second, self.width, self.bands = first, second, width, bands
+
+    def windows(self, x: Tensor) -> Tensor:
+        """The windows (n, 3, 3, width · bands) of patches."""
+        patches = x.view(len(x), self.width + 2 * STRIDE, self.bands + 2 * HOP)
+        return patches.unfold(1, self.width, STRIDE).unfold(2, self.bands, HOP).flatten(3)
+
+    def inner(self, x: Tensor) -> Tensor:
+        """The roots of the first codes of patches, (n, 9 · codes)."""
+        return self.first(self.windows(x).flatten(0, 2)).sqrt().view(len(x), -1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The second codes."""
+        return self.second(self.inner(x))
 
 
 def linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:

@@ -216,7 +216,7 @@ def fold(config: Config, heard: Heard, test: np.ndarray, log: Log = lambda line:
         extra |= worth(recogniser.body, heard, test)
     if trained.autoencoder:
         patches = (sample(heard.clean()[torch.from_numpy(part)], heard.shape, config.seed) for part in (~test, test))
-        extra |= dictionary(trained.autoencoder, *patches)
+        extra |= dictionary(trained.autoencoder, *map(trained.before, patches))
     return Fold(accuracy, speakers, recogniser, trained, extra)
 
 

@@ -21,12 +21,15 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Trained:
-    """An encoder, with what it was learned by where it was; `seconds` is the time that took."""
+    """An encoder, with what it was learned by where it was; `seconds` is the time that took.
+
+    The autoencoder's inputs are what `before` makes of patches."""
 
     encoder: nn.Module
     autoencoder: gn.SparseAutoencoder | None = None
     masking: gs.Masking | None = None
     seconds: float = 0.0
+    before: Callable[[Tensor], Tensor] = lambda patches: patches
 
 
 def learn(config: Config, patches: Tensor, log: Log = lambda line: None) -> Trained:
@@ -61,6 +64,8 @@ def _learn(config: Config, patches: Tensor, log: Log) -> Trained:
             encoder = encoders.nmf(patches, config.codes, generator)
         case "omp":
             encoder = encoders.pursuit(patches, max(1, config.codes // 2), config.active, config.seed)
+        case "stacked":
+            return stacked(config, patches, generator, log)
         case _:
             return autoencoder(config, patches, generator, log)
     return Trained(encoder.eval(), seconds=time.perf_counter() - start)
@@ -135,3 +140,13 @@ def autoencoder(config: Config, patches: Tensor, generator: torch.Generator, log
     del stepped
     model.cpu().eval().requires_grad_(False)
     return Trained(encoders.learned(model), model, masking, time.perf_counter() - start)
+
+
+def stacked(config: Config, patches: Tensor, generator: torch.Generator, log: Log) -> Trained:
+    """A dictionary of the middle windows of patches, and one of the codes of all windows of each; TopK both."""
+    encoder = encoders.Stacked(nn.Identity(), nn.Identity(), config.width, config.bands)
+    first = autoencoder(config, encoder.windows(patches)[:, 1, 1].contiguous(), generator, log)
+    encoder.first = first.encoder
+    second = autoencoder(config, encoder.inner(patches), generator, log)
+    encoder.second = second.encoder
+    return replace(second, encoder=encoder.eval(), before=encoder.inner, seconds=first.seconds + second.seconds)

@@ -34,11 +34,12 @@ class Shape:
 
     @classmethod
     def of(cls, config: Config) -> "Shape":
-        """The shape of a method's patches: whole frames for what is defined on frames."""
-        whole = {"log-mel": (1, 40), "mfcc": (5, 40), "mfcc-13": (9, 40)}
-        width, bands = whole.get(config.method, (config.width, config.bands))
-        own = {name: getattr(config, name) for name in ("segments", "warps", "normalise", "trims")}
-        return cls(width=width, bands=bands, **own)
+        """The shape of a method's patches: whole frames for what is defined on frames, nine of topk's for stacked."""
+        own = {"log-mel": (1, 40), "mfcc": (5, 40), "mfcc-13": (9, 40)}
+        own["stacked"] = config.width + 2 * STRIDE, config.bands + 2 * HOP
+        width, bands = own.get(config.method, (config.width, config.bands))
+        rest = {name: getattr(config, name) for name in ("segments", "warps", "normalise", "trims")}
+        return cls(width=width, bands=bands, **rest)
 
     @property
     def front(self) -> Front:

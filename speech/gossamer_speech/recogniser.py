@@ -245,5 +245,8 @@ def _encoder(config: Config, sizes: list[tuple[int, ...]]) -> nn.Module:
         return encoders.Factors(torch.zeros(sizes[0]), torch.zeros(sizes[1]))
     if config.method == "omp":
         return encoders.Pursuit(torch.zeros(sizes[0]), torch.zeros(sizes[1]), config.active)
+    if config.method == "stacked":
+        both = (nn.Sequential(encoders.linear(torch.zeros(w), torch.zeros(w[0])), activation()) for w in sizes[:4:2])
+        return encoders.Stacked(*both, config.width, config.bands)
     bias = None if config.method.startswith("random") else torch.zeros(sizes[0][0])
     return nn.Sequential(encoders.linear(torch.zeros(sizes[0]), bias), activation())

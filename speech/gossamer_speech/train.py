@@ -138,7 +138,17 @@ def _result(config: Config, words: Words, done: list[dict[str, Any]], cost: Cost
 def parts(config: Config) -> str:
     """What is sparse, the weights, the codes or both; `sparsity` is that of the weights."""
     weights = config.method in ("rigl", "static-random", "temporal", "temporal-topk") or config.classifier == "ctc"
-    sparse = ("topk", "batchtopk", "matryoshka", "rigl", "static-random", "random-topk", "omp", "temporal-topk")
+    sparse = (
+        "topk",
+        "stacked",
+        "batchtopk",
+        "matryoshka",
+        "rigl",
+        "static-random",
+        "random-topk",
+        "omp",
+        "temporal-topk",
+    )
     codes = f"codes TopK({config.active}) of {config.codes}" if config.method in sparse else ""
     return ", ".join(part for part in ("weights Unstructured()" * weights, codes) if part) or "dense"
 

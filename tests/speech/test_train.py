@@ -59,7 +59,7 @@ def test_a_run_is_the_same_the_second_time_and_says_what_it_knows(config):
     json.dumps(first.extra, allow_nan=False)
 
 
-@pytest.mark.parametrize("method", ["temporal", "temporal-topk", "random-topk", "rigl", "k-means", "mfcc"])
+@pytest.mark.parametrize("method", ["temporal", "temporal-topk", "random-topk", "rigl", "stacked", "k-means", "mfcc"])
 def test_what_was_trained_is_loaded_again(config, method, tmp_path, tone, frequencies):
     path = tmp_path / "model.gossamer"
     run(replace(config, method=method, save=path))
