@@ -83,6 +83,12 @@ class Config:
     """steps that dqn, and self-imitation, remember"""
     several: int = 3
     """steps of reward before the value, in what dqn learns"""
+    delay: float = 0.0
+    """share of the run before which dqn's returns are of one step alone: a new topology's errors do not add up (RLx2,
+    Tan et al. 2023)"""
+    agreement: float = 0.0
+    """of what dqn did in the oldest tenth of what it remembers, the share that it must still do lest it forgets that
+    tenth (RLx2); 0 forgets nothing before its time"""
     hindsight: bool = False
     """whether dqn learns of a task of goals also what would have been right for what it reached later"""
     epsilon: float = 0.01
@@ -123,9 +129,10 @@ class Config:
         errors.learning_rate(learning_rate=self.learning_rate)
         errors.within(0, 1, discount=self.discount, trace=self.trace, solved=self.solved)
         errors.within(0, 1e6, bonus=self.bonus, entropy=self.entropy)
-        errors.share(epsilon=self.epsilon, frontier=self.frontier)
-        if self.hindsight and self.agent != "dqn":
-            raise errors.InputError(f"hindsight is for the agent dqn; {self.agent} keeps no replay.")
+        errors.share(epsilon=self.epsilon, frontier=self.frontier, delay=self.delay, agreement=self.agreement)
+        for name in ("hindsight", "delay", "agreement"):
+            if getattr(self, name) and self.agent != "dqn":
+                raise errors.InputError(f"{name} is for the agent dqn; {self.agent} keeps no replay.")
         if self.memory and self.agent != "ppo":
             raise errors.InputError(f"memory is for the agent ppo; {self.agent} has none.")
         if self.memory and self.horizon % self.unroll:

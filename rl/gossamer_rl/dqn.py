@@ -88,11 +88,26 @@ class DQN:
                 self.due -= 1
                 self.learn()
         self.experience.bonus.learn(*map(torch.stack, zip(*shown, strict=True)))
+        if self.config.agreement:
+            self.forget()
+
+    @torch.no_grad()
+    def forget(self) -> None:
+        """Forget the oldest tenth of the replay where the agent would now do less than `agreement` of what it did
+        there, for returns of several steps are those of what was done (Tan et al. 2023)."""
+        oldest = len(self.replay) // (10 * self.config.copies)
+        if not oldest or len(self.replay) - oldest * self.config.copies < 4 * self.config.minibatch:
+            return
+        seen, actions = self.replay.oldest(oldest)
+        best = self.agent(seen.to(self.device))[0].argmax(1).cpu()
+        if (best == actions).float().mean() < self.config.agreement:
+            self.replay.forget(oldest)
 
     def learn(self) -> None:
         """One gradient."""
         correction = 0.4 + 0.6 * self.experience.progress.updates / self.config.updates
-        batch = self.replay.draw(self.config.minibatch, correction, self.generator)
+        late = self.experience.progress.updates >= self.config.delay * self.config.updates
+        batch = self.replay.draw(self.config.minibatch, correction, self.generator, None if late else 1)
         batch = Batch(batch.slots, *(part.to(self.device) for part in batch[1:]))
         with torch.no_grad():
             ahead, ahead_of_target = (action_values(net(batch.beyond)) for net in (self.agent, self.target))

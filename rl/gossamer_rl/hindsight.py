@@ -48,9 +48,9 @@ class Hindsight(Replay):
         super().__init__(room, copies, seen, several, discount)
         self.goals = goals
 
-    def draw(self, count: int, correction: float, generator: torch.Generator) -> Batch:
+    def draw(self, count: int, correction: float, generator: torch.Generator, several: int | None = None) -> Batch:
         """As `Replay.draw`; then goals, rewards and ends of some steps are changed."""
-        batch = super().draw(count, correction, generator)
+        batch = super().draw(count, correction, generator, several)
         chances, size = torch.rand(2, count, generator=generator).numpy(), self.goals.size
         later = np.zeros(count, np.int64)
         some_later(self.ended, batch.slots, (self.written - 1) % self.rows, chances[0], later)

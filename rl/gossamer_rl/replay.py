@@ -99,10 +99,15 @@ class Replay:
         self.actions, self.rewards = torch.zeros(shape, dtype=torch.int64), np.zeros(shape, np.float32)
         self.terminated, self.ended = np.zeros(shape, bool), np.zeros(shape, bool)
         self.tree = np.zeros(2 << (self.rows * copies - 1).bit_length())
-        self.written, self.largest = 0, 1.0
+        self.written, self.forgotten, self.largest = 0, 0, 1.0
 
     def __len__(self) -> int:
-        return max(0, min(self.written, self.rows) - self.several + 1) * self.copies
+        return max(0, self.written - self.first - self.several + 1) * self.copies
+
+    @property
+    def first(self) -> int:
+        """The oldest step that is remembered, of all that were written."""
+        return max(self.forgotten, self.written - self.rows)
 
     def add(
         self,
@@ -126,13 +131,26 @@ class Replay:
         slots = row * self.copies + np.arange(self.copies)
         put_priorities(self.tree, slots, np.full(self.copies, priority))
 
-    def draw(self, count: int, correction: float, generator: torch.Generator) -> Batch:
-        """`count` steps and their weights (N P)^−β over the largest, β the `correction` in [0, 1]."""
+    def oldest(self, steps: int) -> tuple[Tensor, Tensor]:
+        """The oldest steps of all copies that are remembered: observations [steps · copies, …], and the actions."""
+        rows = torch.arange(self.first, self.first + steps) % self.rows
+        return self.observations[rows].flatten(0, 1), self.actions[rows].flatten()
+
+    def forget(self, steps: int) -> None:
+        """Draw the oldest steps of all copies no more."""
+        for step in range(self.first, self.first + steps):
+            self._set(step % self.rows, 0.0)
+        self.forgotten = self.first + steps
+
+    def draw(self, count: int, correction: float, generator: torch.Generator, several: int | None = None) -> Batch:
+        """`count` steps and their weights (N P)^−β over the largest, β the `correction` in [0, 1]; returns of at most
+        `several` steps, as many as the replay's where none are given."""
         marks = (torch.arange(count) + torch.rand(count, generator=generator)).numpy() / count
         slots, lasts = np.zeros(count, np.int64), np.zeros(count, np.int64)
         sums, factors = np.zeros(count, np.float32), np.zeros(count, np.float32)
         find(self.tree, marks, slots)
-        sum_ahead(self.rewards, self.terminated, self.ended, slots, self.several, self.discount, sums, lasts, factors)
+        several = self.several if several is None else several
+        sum_ahead(self.rewards, self.terminated, self.ended, slots, several, self.discount, sums, lasts, factors)
         likely = self.tree[slots + len(self.tree) // 2] / self.tree[1] * len(self)
         weights = (likely / likely.min()) ** -correction
         return Batch(
@@ -155,7 +173,7 @@ class Replay:
         """Everything that is remembered."""
         arrays = {name: torch.from_numpy(getattr(self, name)) for name in ("rewards", "terminated", "ended", "tree")}
         tensors = {name: getattr(self, name) for name in ("observations", "beyond", "actions")}
-        return {**arrays, **tensors, "written": self.written, "largest": self.largest}
+        return {**arrays, **tensors, "written": self.written, "forgotten": self.forgotten, "largest": self.largest}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
@@ -163,4 +181,4 @@ class Replay:
             getattr(self, name)[:] = state[name].numpy()
         for name in ("observations", "beyond", "actions"):
             getattr(self, name).copy_(state[name])
-        self.written, self.largest = state["written"], state["largest"]
+        self.written, self.forgotten, self.largest = state["written"], state["forgotten"], state["largest"]

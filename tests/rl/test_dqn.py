@@ -39,6 +39,34 @@ def test_each_step_is_learned_from_as_often_as_asked():
     assert len(gradients) == (100 - 2 - 31) * 4 * 2 // 32  # once four minibatches are known
 
 
+def test_returns_are_of_one_step_until_the_delay_is_over():
+    run = Run(Config(agent="dqn", data="CartPole-v1", steps=4000, copies=4, horizon=100, minibatch=32, delay=0.5))
+    run.learner.update()
+    asked, draw = [], run.learner.replay.draw
+    run.learner.replay.draw = lambda *given: asked.append(given[3]) or draw(*given)
+    for updates in (4, 5):
+        run.progress.updates = updates
+        run.learner.learn()
+    assert asked == [1, None]
+
+
+def test_what_the_agent_would_not_do_again_is_forgotten():
+    run = Run(Config(agent="dqn", data="CartPole-v1", steps=4000, copies=4, horizon=100, minibatch=16, agreement=0.7))
+    learner = run.learner
+    learner.learn = lambda: None
+    learner.update()  # at random: half of it is what the agent would do
+    assert learner.replay.forgotten == (100 - 2) // 10
+    for _ in range(20):
+        learner.forget()
+    assert 4 * 16 <= len(learner.replay) < 2 * 4 * 16
+    before = learner.replay.forgotten
+    seen, _ = learner.replay.oldest(20)
+    learner.replay.actions[:] = run.agent(seen[:1])[0].argmax(1)
+    run.learner.agent.actor[-1].bias.data[learner.replay.actions[0, 0]] += 100  # it would always do that
+    learner.forget()
+    assert learner.replay.forgotten == before
+
+
 def test_dqn_crosses_deep_sea():
     config = Config(agent="dqn", data="DeepSea8-v0", steps=30_000, copies=8, horizon=125, minibatch=128, epochs=16)
     run = train(config)

@@ -56,8 +56,23 @@ def test_large_errors_are_drawn_more_often_and_weigh_less():
     torch.testing.assert_close(light, torch.full_like(light, likely[0] / likely[7]))
 
 
+@pytest.mark.parametrize(("written", "known"), [(5, {2, 3}), (8, {4, 5, 6})])
+def test_what_is_forgotten_is_drawn_no_more(written, known):
+    replay = filled(6, written)
+    seen, actions = replay.oldest(2)
+    start = max(0, written - 6)
+    assert actions.tolist() == [start, start, start + 1, start + 1]
+    assert seen[:, 0].tolist() == [start, start + 100, start + 1, start + 101]
+    replay.forget(2)
+    batch = replay.draw(200, 1.0, torch.Generator().manual_seed(0))
+    assert set(batch.actions.tolist()) == known and len(replay) == 2 * len(known) and (batch.weights == 1).all()
+    one = replay.draw(200, 1.0, torch.Generator().manual_seed(0), several=1)
+    assert torch.equal(one.sums, one.actions.float()) and torch.equal(one.beyond, one.observations + 1)
+
+
 def test_it_goes_on_from_its_state():
     first, second = filled(6, 8), filled(6, 1)
+    first.forget(1)
     first.note(np.array([4, 5]), torch.tensor([3.0, 0.1]))
     second.load_state_dict(first.state_dict())
     batches = [replay.draw(50, 0.5, torch.Generator().manual_seed(1)) for replay in (first, second)]
