@@ -77,13 +77,16 @@ class Recurrent(nn.Module):
         state = self.turn(self.into(x), state)
         return self.last(x + state), state
 
-    def unroll(self, observations: Tensor, state: Tensor, goes_on: Tensor) -> Tensor:
-        """Observations [steps, n, …] to outputs [steps, n, outputs]; the state is 0 after a step where `goes_on` is."""
+    def unroll(self, observations: Tensor, state: Tensor, goes_on: Tensor) -> tuple[Tensor, Tensor]:
+        """Observations [steps, n, …] to outputs [steps, n, outputs] and the states [steps, n, width] after each step;
+        the next step begins with a state of 0 where `goes_on` [steps, n] is 0."""
         x = torch.tanh(self.first(observations.flatten(0, 1))).unflatten(0, observations.shape[:2])
         given = self.into(x)
         if self.back._forward_pre_hooks or not x.is_cpu:
-            return self.last(x + self.one_by_one(given, state, goes_on))
-        return self.last(x + Steps.apply(given, self.back.weight, self.back.bias, state, goes_on[:, :, None]))
+            states = self.one_by_one(given, state, goes_on)
+        else:
+            states = Steps.apply(given, self.back.weight, self.back.bias, state, goes_on[:, :, None])
+        return self.last(x + states), states
 
     def one_by_one(self, given: Tensor, state: Tensor, goes_on: Tensor) -> Tensor:
         """All states [steps, n, width]: the plain twin of `Steps`, for a GPU and for who looks at what `back` takes."""
@@ -125,27 +128,36 @@ class ActorCritic(nn.Module):
 
     def forward(self, observations: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Observations [n, …] and the state to logits [n, actions], values [n] and the next state."""
-        x = observations if self.scaled is None else self.scaled(observations)
-        state = self.begin(len(x)) if state is None else state
-        if not self.memory:
-            return self.actor(x), self.critic(x).squeeze(1), state
-        actor, critic = state.chunk(2, 1)
-        logits, actor = self.actor(x, actor)
-        values, critic = self.critic(x, critic)
+        actor, critic = (self.begin(len(observations)) if state is None else state).chunk(2, 1)
+        logits, actor = self._step(self.actor, observations, actor)
+        values, critic = self._step(self.critic, observations, critic)
         return logits, values.squeeze(1), torch.cat([actor, critic], 1)
 
-    def unroll(self, observations: Tensor, state: Tensor, ended: Tensor) -> tuple[Tensor, Tensor]:
-        """Observations [steps, n, …] from the state [n, …] on to logits [steps, n, actions] and values [steps, n].
+    def act(self, observations: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Observations [n, …] and the actor's half of the state to logits [n, actions] and its next half."""
+        return self._step(self.actor, observations, state)
 
-        An episode that `ended` [steps, n] at a step is followed by another, which begins without memory.
-        """
-        if not (isinstance(self.actor, Recurrent) and isinstance(self.critic, Recurrent)):
-            logits, values, _ = self(observations.flatten(0, 1))
-            return logits.unflatten(0, ended.shape), values.unflatten(0, ended.shape)
-        x = observations if self.scaled is None else self.scaled(observations)
+    def judge(self, observations: Tensor, state: Tensor, ended: Tensor) -> tuple[Tensor, Tensor]:
+        """Observations [steps, n, …] from the critic's half of the state [n, …] on to values [steps, n] and its halves
+        [steps, n, …] after each step. An episode that `ended` [steps, n] is followed by one without memory."""
+        values, states = self._unroll(self.critic, observations, state, ended)
+        return values.squeeze(2), states
+
+    def unroll(self, observations: Tensor, state: Tensor, ended: Tensor) -> tuple[Tensor, Tensor]:
+        """As `judge`, from the whole state [n, …] on: logits [steps, n, actions] and values [steps, n]."""
         actor, critic = state.chunk(2, 1)
-        goes_on = (~ended).float()
-        return self.actor.unroll(x, actor, goes_on), self.critic.unroll(x, critic, goes_on).squeeze(2)
+        logits, _ = self._unroll(self.actor, observations, actor, ended)
+        return logits, self.judge(observations, critic, ended)[0]
+
+    def _step(self, network: nn.Module, observations: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        x = observations if self.scaled is None else self.scaled(observations)
+        return network(x, state) if isinstance(network, Recurrent) else (network(x), state)
+
+    def _unroll(self, network: nn.Module, observations: Tensor, state: Tensor, ended: Tensor) -> tuple[Tensor, Tensor]:
+        x = observations if self.scaled is None else self.scaled(observations)
+        if isinstance(network, Recurrent):
+            return network.unroll(x, state, (~ended).float())
+        return network(x.flatten(0, 1)).unflatten(0, ended.shape), state.expand(len(ended), *state.shape)
 
 
 def width_of_equal_size(seen: Seen, actions: int, width: int, sparsity: float, memory: bool = False) -> int:

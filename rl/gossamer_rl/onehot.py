@@ -35,11 +35,13 @@ def _sums(place: np.ndarray, members: np.ndarray, rows: np.ndarray, sums: np.nda
 
 
 @_loop
-def _gather(codes: np.ndarray, place: np.ndarray, sums: np.ndarray, out: np.ndarray) -> None:
-    """out[i] += the sum over columns of sums[place[column, codes[i, column]]]."""
+def _gather(codes: np.ndarray, place: np.ndarray, sums: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
+    """out[i] = bias + the sum over columns of sums[place[column, codes[i, column]]]."""
     columns, width = codes.shape[1], out.shape[1]
     last = columns - columns % 4
     for i in range(len(codes)):
+        for h in range(width):
+            out[i, h] = bias[h]
         for j in range(0, last, 4):
             a, b = np.uint32(place[j, codes[i, j]]), np.uint32(place[j + 1, codes[i, j + 1]])
             c, d = np.uint32(place[j + 2, codes[i, j + 2]]), np.uint32(place[j + 3, codes[i, j + 3]])
@@ -93,8 +95,8 @@ class _Gather(torch.autograd.Function):
         place = np.empty(members.shape[:2], np.int32)
         sums = np.zeros((_number(codes.numpy(), place), rows.shape[1]), np.float32)
         _sums(place, members, rows, sums)
-        out = bias.detach().repeat(len(codes), 1)
-        _gather(codes.numpy(), place, sums, out.numpy())
+        out = bias.new_empty(len(codes), len(bias))
+        _gather(codes.numpy(), place, sums, bias.detach().numpy(), out.numpy())
         ctx.saved = codes, place, members, weight.shape, len(sums)
         return out
 

@@ -87,37 +87,46 @@ class PPO:
 
     @torch.no_grad()
     def collect(self) -> Rollout:
-        """Let the policy act for `horizon` steps in every copy."""
+        """Let the policy act for `horizon` steps in every copy, and judge in one call what all of it is worth."""
         config, experience, device = self.config, self.experience, self.state.device
-        columns, states, cuts = [], [], []
+        columns, steps, cuts = [], [], []
+        actor, critic = self.state.chunk(2, 1)
         for t in range(config.horizon):
-            if t % self.length == 0:
-                states.append(self.state)
             seen = experience.observe().to(device, copy=True)
-            logits, values, state = self.agent(seen, self.state)
+            logits, after = self.agent.act(seen, actor)
             log_probabilities = logits.log_softmax(1)
             actions = torch.multinomial(log_probabilities.exp().cpu(), 1, generator=self.generator).to(device)
             step, paid = experience.step(actions[:, 0])
             rewards = np.stack([step.rewards, paid], 1) if self.apart else step.rewards + paid
-            if self.imitation:
-                self.imitation.add(seen, actions[:, 0], step.rewards, step.terminated, step.ended, self.state)
             cut = np.flatnonzero(step.truncated & ~step.terminated)
             if len(cut):
                 own = torch.from_numpy(cut).to(device)
-                cuts.append((torch.full_like(own, t), own, torch.from_numpy(step.last[cut]).to(device), state[own]))
+                cuts.append((torch.full_like(own, t), own, torch.from_numpy(step.last[cut]).to(device)))
             ended = torch.from_numpy(step.ended.copy()).to(device)
             chosen = log_probabilities.gather(1, actions)[:, 0]
-            columns.append((seen, actions[:, 0], chosen, values, torch.from_numpy(rewards).to(device), ended))
-            self.state = state * ~ended[:, None]
-        next_values = self.agent(experience.observe().to(device), self.state)[1]
-        stacked = [torch.stack(column) for column in zip(*columns, strict=True)]
-        rollout = Rollout._make([*stacked, next_values, torch.stack(states)])
-        if cuts:  # the policy has not changed since: one call tells what each of them would have led to
-            steps, copies, last, state = map(torch.cat, zip(*cuts, strict=True))
-            beyond = config.discount * self.agent(last, state)[1]
-            task = rollout.rewards[..., 0] if self.apart else rollout.rewards
-            task[steps, copies] += beyond[:, 0] if self.apart else beyond
-        return rollout
+            columns.append((seen, actions[:, 0], chosen, torch.from_numpy(rewards).to(device), ended, actor))
+            steps.append((step.rewards.copy(), step.terminated.copy()))
+            actor = after * ~ended[:, None]
+        observations, actions, chosen, rewards, ended, actors = map(torch.stack, zip(*columns, strict=True))
+        values, after = self.agent.judge(observations, critic, ended)
+        critics = torch.cat([critic[None], after * ~ended[:, :, None]])
+        states = torch.cat([actors, critics[:-1]], 2)
+        if self.imitation:
+            for t, given in enumerate(steps):
+                self.imitation.add(observations[t], actions[t], *given, ended[t].cpu().numpy(), states[t])
+        self.state = torch.cat([actor, critics[-1]], 1)
+        next_values = self.worth(experience.observe().to(device), critics[-1])
+        if cuts:  # each is followed by another episode; its last value is that of what it would have led to
+            times, copies, last = map(torch.cat, zip(*cuts, strict=True))
+            beyond = config.discount * self.worth(last, after[times, copies])
+            task = rewards[..., 0] if self.apart else rewards
+            task[times, copies] += beyond[:, 0] if self.apart else beyond
+        return Rollout(observations, actions, chosen, values, rewards, ended, next_values, states[:: self.length])
+
+    def worth(self, observations: Tensor, state: Tensor) -> Tensor:
+        """The values [n] of observations [n, …] where the critic's half of the state is `state`."""
+        values, _ = self.agent.judge(observations[None], state, observations.new_zeros(1, len(observations)).bool())
+        return values[0]
 
     def improve(self, rollout: Rollout) -> None:
         """Several epochs on one rollout, whose minibatches are made of sequences of `unroll` steps."""

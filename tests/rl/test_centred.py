@@ -30,7 +30,7 @@ def test_of_a_layer_called_at_every_step_the_inputs_of_all_steps_count():
     generator = torch.Generator().manual_seed(1)
     shown, seen = torch.randn(6, 5, 3, generator=generator), []
     handle = network.back.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
-    network.unroll(shown, torch.zeros(5, 4), torch.ones(6, 5)).square().sum().backward()
+    network.unroll(shown, torch.zeros(5, 4), torch.ones(6, 5))[0].square().sum().backward()
     handle.remove()
     gradient, bias = method.gradient("back.weight"), network.back.bias.grad
     assert bias is not None
