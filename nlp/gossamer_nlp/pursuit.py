@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from gossamer import InputError
 from gossamer.errors import at_least
+from gossamer.nn import pursue
 
 BATCH = 512
 LEARNED_FROM = 20_000  # vectors, at most
@@ -49,27 +50,18 @@ class PursuitCodes:
         start = x[torch.randint(len(x), (self.dimensions - 1,), generator=generator)]
         atoms = F.normalize(start + 0.02 * torch.randn(start.shape, generator=generator), dim=1)
         for _ in range(self.rounds):
-            z = torch.cat([self._pursued(part, atoms) for part in x.split(BATCH)])
+            z = self._pursued(x, atoms)
             gram = z.T @ z + 0.05 * torch.eye(len(atoms))
             found = torch.linalg.solve(gram, z.T @ x) + 1e-6 * torch.randn(atoms.shape, generator=generator)
             atoms = F.normalize(found, dim=1)
         self.atoms = atoms
-        z = torch.cat([self._pursued(part, atoms).sum(1) for part in x.split(BATCH)])
+        z = self._pursued(x, atoms).sum(1)
         self.largest = float(z.max())
         return self
 
     def _pursued(self, x: Tensor, atoms: Tensor) -> Tensor:
-        """The coefficients of centred vectors (B, inputs), by non-negative orthogonal matching pursuit (B, atoms)."""
-        gram, start = atoms @ atoms.T, x @ atoms.T
-        chosen = torch.zeros(len(x), 0, dtype=torch.long)
-        left, values = start.clone(), torch.zeros(len(x), 0)
-        for size in range(1, min(self.active - 1, len(atoms)) + 1):
-            chosen = torch.cat([chosen, left.argmax(1, keepdim=True)], 1)
-            own = gram[chosen[:, :, None], chosen[:, None]] + 1e-3 * torch.eye(size)
-            values = torch.linalg.solve(own, start.gather(1, chosen))
-            left = start - torch.einsum("bs,bsa->ba", values, gram[chosen])
-            left.scatter_(1, chosen, -torch.inf)
-        return torch.zeros_like(start).scatter_(1, chosen, values.clamp_min(0))
+        """The coefficients of centred vectors (B, inputs), not below zero (B, atoms)."""
+        return pursue(x, atoms, min(self.active - 1, *atoms.shape), signed=False)
 
     def transform(self, vectors: NDArray[np.float32]) -> scipy.sparse.csr_array:
         """The codes of documents' vectors (N, dimensions), CSR; `InputError` before `fit`."""

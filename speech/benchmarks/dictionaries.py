@@ -3,14 +3,14 @@
 python speech/benchmarks/dictionaries.py --data-dir free-spoken-digit-dataset/recordings
 
 The windows (200 numbers) of a speaker of FSDD are coded by dictionaries of the others' windows, of equally many atoms:
-scikit-learn's MiniBatchDictionaryLearning with orthogonal matching pursuit, and a TopK autoencoder by its own encoder,
-with least-squares amplitudes of the codes that its encoder chose, with a few steps of hard thresholding pursuit from
-these on (`gossamer.nn.pursue`), and by orthogonal matching pursuit on its decoder.
+scikit-learn's MiniBatchDictionaryLearning and a TopK autoencoder's, the second by its own encoder, too, and both by
+orthogonal matching pursuit, `gossamer.nn.pursue`'s and scikit-learn's.
 """
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -43,8 +43,6 @@ class Options:
     pursued: int = 5000
     """of these, that scikit-learn's dictionary is learned from"""
     tested: int = 3000
-    steps: int = 4
-    """of hard thresholding pursuit"""
     seed: int = 1
 
 
@@ -53,12 +51,6 @@ def five_frames(words: data.Words, which: np.ndarray, most: int, seed: int) -> T
     front = Front(words.rate, normalise="level")
     every = np.concatenate([windows(front.frames(word), 5) for word in words.chosen(which)])
     return torch.from_numpy(every[np.random.default_rng(seed).permutation(len(every))[:most]])
-
-
-def pursued(atoms: np.ndarray, mean: Tensor, x: Tensor, active: int) -> Tensor:
-    """The reconstruction of x (n, inputs) by orthogonal matching pursuit on atoms (atoms, inputs)."""
-    codes = sparse_encode((x - mean).numpy(), atoms, algorithm="omp", n_nonzero_coefs=active)
-    return torch.from_numpy((codes @ atoms).astype(np.float32)) + mean
 
 
 def told(name: str, x: Tensor, code: Callable[[], Tensor]) -> None:
@@ -75,12 +67,15 @@ def told(name: str, x: Tensor, code: Callable[[], Tensor]) -> None:
 def compare(options: Options, model: SparseAutoencoder, x: Tensor) -> None:
     """Print what the autoencoder explains of windows x (n, inputs), by each way to code them."""
     told("TopK", x, lambda: model.sparse(x)[0])
-    for steps in range(options.steps + 1):
-        name = f"TopK, amplitudes by least squares and {steps} steps of pursuit"
-        told(name, x, lambda steps=steps: model.decode(pursue(model, x, options.active, steps)))
-    decoder = np.ascontiguousarray(model.decoder.weight.T.numpy())
-    mean = model.decoder.bias
-    told("TopK's decoder, orthogonal matching pursuit", x, lambda: pursued(decoder, mean, x, options.active))
+    pursued("TopK's dictionary", x - model.decoder.bias, model.decoder.weight.T, options.active)
+
+
+def pursued(name: str, x: Tensor, atoms: Tensor, active: int) -> None:
+    """Print what orthogonal matching pursuit on atoms (atoms, inputs) explains of centred windows x (n, inputs)."""
+    told(f"{name}, gossamer.nn.pursue", x, lambda: pursue(x, atoms, active) @ atoms)
+    peer = partial(sparse_encode, algorithm="omp", n_nonzero_coefs=active)
+    rows = x.numpy(), np.ascontiguousarray(atoms.numpy())
+    told(f"{name}, scikit-learn's pursuit", x, lambda: torch.from_numpy(peer(*rows)).float() @ atoms)
 
 
 def main(options: Options) -> None:
@@ -103,8 +98,7 @@ def main(options: Options) -> None:
     learner = MiniBatchDictionaryLearning(options.atoms, batch_size=256, max_iter=1, random_state=options.seed)
     learner.fit((train[: options.pursued] - mean).numpy())
     print(f"scikit-learn's dictionary learned in {time.perf_counter() - start:.0f} s", flush=True)
-    atoms = np.asarray(learner.components_, np.float32)
-    told("scikit-learn's dictionary, orthogonal matching pursuit", x, lambda: pursued(atoms, mean, x, options.active))
+    pursued("scikit-learn's dictionary", x - mean, torch.from_numpy(learner.components_).float(), options.active)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gossamer.nn import SparseAutoencoder
+from gossamer.nn import SparseAutoencoder, pursue
 from gossamer_speech.features import cepstra, deltas
 from gossamer_speech.patches import HOP, STRIDE
 
@@ -55,16 +55,9 @@ class Pursuit(nn.Module):
         self.atoms, self.mean = nn.Parameter(atoms, requires_grad=False), nn.Parameter(mean, requires_grad=False)
         self.k = k
 
-    def signed(self, x: Tensor) -> Tensor:
-        """The code z (n, atoms) of x (n, inputs), by scikit-learn."""
-        from sklearn.decomposition import sparse_encode
-
-        found = sparse_encode((x - self.mean).numpy(), self.atoms.numpy(), algorithm="omp", n_nonzero_coefs=self.k)
-        return torch.from_numpy(np.asarray(found, np.float32))
-
     def forward(self, x: Tensor) -> Tensor:
         """(n, inputs) → (n, 2 · atoms)."""
-        z = self.signed(x)
+        z = pursue(x - self.mean, self.atoms, self.k)
         return torch.cat([z.relu(), (-z).relu()], dim=-1)
 
 

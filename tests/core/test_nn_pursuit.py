@@ -1,84 +1,100 @@
+import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import sparse_encode
 from torch.nn import functional as F
 
 from gossamer import InputError
 from gossamer import nn as gn
+from gossamer.codes import loops, reference
 from gossamer.nn import pursuit
 
 
-def planted(seed=0, inputs=20, codes=32, active=3, n=100):
-    """Inputs made of a few atoms of a dictionary, and an autoencoder that has it."""
+def some(n=40, inputs=20, count=32, seed=0, dtype=torch.float32):
+    """Inputs, and atoms of unit length."""
     generator = torch.Generator().manual_seed(seed)
-    model = gn.SparseAutoencoder(inputs, codes, gn.TopK(active), generator)
-    model.center(torch.randn(50, inputs, generator=generator))
-    which = torch.rand(n, codes, generator=generator).argsort(1)[:, :active]
-    signs = torch.randint(2, which.shape, generator=generator) * 2 - 1
-    z = torch.zeros(n, codes).scatter(1, which, signs * (1 + torch.rand(which.shape, generator=generator)))
-    return model, model.decode(z).detach(), z
+    atoms = F.normalize(torch.randn(count, inputs, generator=generator, dtype=dtype), dim=1)
+    return torch.randn(n, inputs, generator=generator, dtype=dtype), atoms
 
 
-def test_an_orthonormal_dictionary_gives_the_largest_coefficients():
-    model = gn.SparseAutoencoder(6, 6, gn.TopK(2))
-    with torch.no_grad():
-        basis = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(0))).Q
-        model.decoder.weight.copy_(basis)
-        model.encoder.weight.copy_(basis.T)
-    x = torch.tensor([[4.0, -3.0, 2.0, 1.0, 0.5, 0.1]]) @ basis.T
-    z = gn.pursue(model, x, active=2)
-    assert torch.allclose(z, torch.tensor([[4.0, -3.0, 0, 0, 0, 0]]), atol=1e-3)  # of either sign, as no encoder's
-    assert torch.allclose(gn.pursue(model, x, 2, steps=0), torch.tensor([[4.0, 0, 2.0, 0, 0, 0]]), atol=1e-3)
+def test_orthonormal_atoms_give_the_largest_products():
+    basis = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(0))).Q
+    x = torch.tensor([[4.0, -3.0, 2.0, 1.0, -0.5, 0.0]]) @ basis
+    for active, signed, expected in (
+        (2, True, [4, -3, 0, 0, 0, 0]),
+        (2, False, [4, 0, 2, 0, 0, 0]),
+        (6, True, [4, -3, 2, 1, -0.5, 0]),  # the last explains nothing
+        (6, False, [4, 0, 2, 1, 0, 0]),
+    ):
+        z = gn.pursue(x, basis, active, signed)
+        assert torch.allclose(z, torch.tensor([expected], dtype=torch.float32), atol=1e-5)
+        assert ((z != 0) == torch.tensor([expected]).bool()).all()
 
 
-def test_planted_codes_are_found_where_the_encoder_misses_them():
-    model, x, z = planted()
-    found = gn.pursue(model, x, 3, steps=8)
+@pytest.mark.parametrize("active", [1, 5, 12])
+def test_codes_are_scikit_learns(active, monkeypatch):
+    monkeypatch.setattr(pursuit, "ROWS", 16)  # in blocks, the last of eight
+    x, atoms = some()
+    expected = sparse_encode(x.numpy(), atoms.numpy(), algorithm="omp", n_nonzero_coefs=active)
+    found = gn.pursue(x, atoms, active)
+    assert ((found != 0).sum(1) == active).all()
+    assert np.allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_loop_computes_what_its_plain_twin_does(signed, threads):
+    x, atoms = some(n=300)
+    start, gram = (x @ atoms.T).numpy(), (atoms @ atoms.T).numpy()
+    outcomes = []
+    for module, more in ((loops, (threads,)), (reference, ())):
+        values, chosen = np.zeros((300, 6), np.float32), np.zeros((300, 6), np.int32)
+        module.pursue(start, gram, signed, values, chosen, *more)
+        outcomes.append((values, chosen))
+    assert np.array_equal(outcomes[0][1], outcomes[1][1]) and np.allclose(outcomes[0][0], outcomes[1][0], atol=1e-4)
+
+
+def test_more_atoms_explain_more_and_double_precision_agrees():
+    x, atoms = some()
+    explained = [gn.explained_variance(x, gn.pursue(x, atoms, k) @ atoms) for k in (1, 4, 12)]
+    assert explained[0] < explained[1] < explained[2]
+    assert torch.allclose(gn.pursue(x.double(), atoms.double(), 4).float(), gn.pursue(x, atoms, 4), atol=1e-5)
+
+
+def test_planted_codes_are_found_where_an_encoder_misses_them():
+    generator = torch.Generator().manual_seed(0)
+    model = gn.SparseAutoencoder(20, 32, gn.TopK(3), generator)
+    which = torch.rand(100, 32, generator=generator).argsort(1)[:, :3]
+    z = torch.zeros(100, 32).scatter(1, which, 1 + torch.rand(which.shape, generator=generator))
+    x = model.decode(z).detach()
+    found = gn.pursue(x - model.decoder.bias, model.decoder.weight.T, 3)
     right = ((found != 0) == (z != 0)).all(1)
     encoded = ((model.encode(x) != 0) == (z != 0)).all(1)
-    assert right.float().mean() > 0.9 > 0.5 > encoded.float().mean()
-    assert torch.allclose(found[right], z[right], atol=1e-2)
-    explained = [gn.explained_variance(x, model.decode(gn.pursue(model, x, 3, steps))) for steps in (0, 1, 4)]
-    assert gn.explained_variance(x, model(x)[0]) < explained[0] < explained[1] < explained[2]
+    assert right.float().mean() > 0.8 > 0.5 > encoded.float().mean()
+    assert torch.allclose(found[right], z[right], atol=1e-4) and not found.requires_grad
 
 
-def test_amplitudes_are_those_of_least_squares_in_each_block_of_rows(monkeypatch):
-    model, x, _ = planted(n=10)
-    monkeypatch.setattr(pursuit, "ROWS", 4)
-    x = x + 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
-    z = gn.pursue(model, x, 3, steps=2)
-    assert ((z != 0).sum(1) == 3).all() and not z.requires_grad
-    for row, code in zip(x - model.decoder.bias.detach(), z, strict=True):
-        chosen = code.nonzero()[:, 0]
-        expected = torch.linalg.lstsq(model.decoder.weight.detach()[:, chosen], row[:, None]).solution[:, 0]
-        assert torch.allclose(code[chosen], expected, atol=1e-3)
-
-
-def test_codes_that_the_encoder_leaves_at_zero_stay_so_without_steps():
-    model, x, _ = planted(n=5)
-    with torch.no_grad():
-        model.encoder.bias.fill_(-100)
-    assert (gn.pursue(model, x, 3, steps=0) == 0).all()
-    assert (gn.pursue(model, x, 3, steps=1) != 0).any()
-
-
-def test_twice_the_same_atom_is_solved():
-    model, x, _ = planted(n=5)
-    with torch.no_grad():
-        model.decoder.weight.copy_(F.normalize(torch.ones_like(model.decoder.weight), dim=0))
-    assert gn.pursue(model, x, 3).isfinite().all()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_is_explained_or_said_twice_gets_no_more(dtype):
+    x, atoms = some(dtype=dtype)
+    twice = torch.cat([atoms[:1], atoms[:1], atoms[1:3]])
+    z = gn.pursue(torch.stack([2 * atoms[0], torch.zeros(20, dtype=dtype), x[0]]), twice, 4)
+    assert torch.allclose(z[0], torch.tensor([2.0, 0, 0, 0], dtype=dtype), atol=1e-5)
+    assert (z[1] == 0).all() and z.isfinite().all() and (z[2] != 0).sum() <= 3
+    assert gn.pursue(x[:0], atoms, 2).shape == (0, 32)
 
 
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"active": 33}, "active is 33; the dictionary has 32 codes"),
+        ({"active": 21}, "active is 21; of 32 atoms of 20 inputs at most 20"),
         ({"active": 0}, "active is 0"),
-        ({"active": 3, "steps": -1}, "steps is -1"),
-        ({"active": 3, "x": torch.zeros(20)}, "it must have rows"),
-        ({"active": 3, "autoencoder": torch.nn.Linear(20, 32)}, "SparseAutoencoder"),
+        ({"x": torch.zeros(20)}, "it must have rows"),
+        ({"x": torch.zeros(3, 19)}, "must be floats"),
+        ({"atoms": torch.zeros(20)}, "it must have rows"),
     ],
 )
 def test_bad_inputs_are_named(given, told):
-    model, x, _ = planted(n=2)
+    x, atoms = some(n=2)
     with pytest.raises(InputError, match=told):
-        gn.pursue(**{"autoencoder": model, "x": x, **given})
+        gn.pursue(**{"x": x, "atoms": atoms, "active": 3, **given})

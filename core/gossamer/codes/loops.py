@@ -9,6 +9,7 @@ from numba import njit
 from gossamer.kernels.threads import spread
 
 GROUP = 16  # codes whose maximum is looked at first
+EXPLAINED = 1e-5  # share below which nothing is left of a row, or of an atom beside those that were chosen
 SORTED = 4  # with fewer than this many codes for each one chosen, rows are selected from whole
 
 
@@ -151,6 +152,60 @@ def _scatter(values, first, places, rows, x, out, begin, end):
                 atom[d] += value * row[d]
 
 
+@compiled
+def _pursue(start, gram, signed, values, atoms, first, last):
+    """The chosen atoms' Gram matrix is kept as its Cholesky factor, a row longer with each (Rubinstein et al. 2008)."""
+    count, most = start.shape[1], values.shape[1]
+    factor, row = np.empty((most, most), np.float32), np.empty(most, np.float32)
+    left, keys = np.empty(count, np.float32), np.empty(count, np.float32)
+    for i in range(first, last):
+        for j in range(count):
+            left[j] = start[i, j]
+        least = np.float32(0)
+        for n in range(most):
+            for j in range(count):
+                keys[j] = abs(left[j]) if signed else left[j]
+            top = np.float32(0)
+            for j in range(count):
+                top = max(top, keys[j])
+            if n == 0:
+                least = np.float32(EXPLAINED) * top
+            if top <= least:
+                break
+            best = 0
+            while keys[best] < top:
+                best += 1
+            rest = gram[best, best]
+            for a in range(n):
+                total = gram[best, atoms[i, a]]
+                for b in range(a):
+                    total -= factor[a, b] * factor[n, b]
+                factor[n, a] = total / factor[a, a]
+                rest -= factor[n, a] * factor[n, a]
+            if rest <= np.float32(EXPLAINED) * gram[best, best]:
+                break
+            factor[n, n] = np.sqrt(rest)
+            atoms[i, n] = best
+            total = start[i, best]
+            for a in range(n):
+                total -= factor[n, a] * row[a]
+            row[n] = total / factor[n, n]
+            for a in range(n, -1, -1):
+                total = row[a]
+                for b in range(a + 1, n + 1):
+                    total -= factor[b, a] * values[i, b]
+                values[i, a] = total / factor[a, a]
+            if n + 1 < most:
+                for j in range(count):
+                    left[j] = start[i, j]
+                for a in range(n + 1):
+                    value, products = values[i, a], gram[atoms[i, a]]
+                    for j in range(count):
+                        left[j] -= value * products[j]
+                for a in range(n + 1):
+                    left[atoms[i, a]] = 0
+
+
 def largest(h: np.ndarray, k: int, values: np.ndarray, atoms: np.ndarray, threads: int = 1) -> None:
     """The k largest of each row; of equal ones those of the lower atoms."""
     spread(lambda _, first, last: _largest(h, k, values, atoms, first, last), len(h), threads)
@@ -176,3 +231,8 @@ def by_atom(atoms: np.ndarray, starts: np.ndarray, count: int) -> tuple[np.ndarr
 def scatter(values, first, places, rows, x, out, threads: int = 1) -> None:
     """Set each atom of `out` to the sum of its rows of x, weighted by the values."""
     spread(lambda _, begin, end: _scatter(values, first, places, rows, x, out, begin, end), len(out), threads)
+
+
+def pursue(start, gram, signed: bool, values, atoms, threads: int = 1) -> None:
+    """Set `values` and `atoms`, zeros before, to the codes of orthogonal matching pursuit."""
+    spread(lambda _, first, last: _pursue(start, gram, signed, values, atoms, first, last), len(start), threads)

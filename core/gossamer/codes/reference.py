@@ -38,3 +38,23 @@ def scatter(
     """Set each atom of `out` (atoms, width) to what its rows of x (n, width) give it: out_j = Σ_i value_ij · x_i."""
     for j, (start, stop) in enumerate(pairwise(first)):
         out[j] = values[places[start:stop]] @ x[rows[start:stop]]
+
+
+def pursue(start: np.ndarray, gram: np.ndarray, signed: bool, values: np.ndarray, atoms: np.ndarray) -> None:
+    """Set `values` (n, k) and `atoms` (n, k), zeros before, to codes by orthogonal matching pursuit, of the products
+    `start` (n, atoms) of rows and atoms and those of atoms, `gram`: each time the atom whose product with what is not
+    explained is largest, of either sign if `signed`; then all of the chosen by least squares."""
+    for i, products in enumerate(start):
+        left, chosen = products.astype(np.float64), []
+        for n in range(values.shape[1]):
+            keys = abs(left) if signed else left
+            if keys.max() <= 1e-5 * (abs(products) if signed else products).max() or keys.max() <= 0:
+                break
+            chosen.append(int(keys.argmax()))
+            own = gram[np.ix_(chosen, chosen)].astype(np.float64)
+            if np.linalg.matrix_rank(own, 1e-5, hermitian=True) < len(chosen):
+                break
+            found = np.linalg.solve(own, products[chosen].astype(np.float64))
+            values[i, : n + 1], atoms[i, n] = found, chosen[-1]
+            left = products - found @ gram[chosen]
+            left[chosen] = 0

@@ -1,49 +1,50 @@
-"""Better codes of a dictionary than its encoder's own: pursuit, which looks again at what is not explained yet."""
+"""Codes of a dictionary without an encoder: pursuit, atom by atom."""
 
 import torch
 from torch import Tensor
 
-from gossamer.errors import InputError, of_type, whole
-from gossamer.nn.autoencoder import SparseAutoencoder, check_rows
+from gossamer.errors import InputError, whole
+from gossamer.nn.autoencoder import check_rows
+from gossamer.nn.operators import in_kernels
 
-ROWS = 1024
+ROWS = 4096
 """inputs at a time, so that memory stays bounded"""
-RIDGE = 1e-4
-"""keeps atoms that are chosen twice over, as those of an untrained dictionary, solvable"""
 
 
 @torch.no_grad()
-def pursue(autoencoder: SparseAutoencoder, x: Tensor, active: int, steps: int = 3) -> Tensor:
-    """Codes z (n, codes) of x (n, inputs), at most `active` of either sign not zero: hard thresholding pursuit (Foucart
-    2011) from what the encoder chose.
+def pursue(x: Tensor, atoms: Tensor, active: int, signed: bool = True) -> Tensor:
+    """Codes z (n, atoms) of x (n, inputs), x ≈ Σ_a z_a d_a with at most `active` of z not zero, for `atoms` d (atoms,
+    inputs): orthogonal matching pursuit (Pati et al. 1993).
 
-    S = the `active` largest of |z + W_dᵀ (x − x̂)|, then z = argmin ‖x − b − W_d z‖² over the codes that are zero
-    outside S, so many `steps`; with none, the encoder's own choice with the amplitudes that explain most. Of a trained
-    dictionary's inputs each step explains no less than the one before; nothing here is differentiated.
+    One atom after another, that of the largest |⟨d_a, x − x̂⟩| (without `signed`, of the largest), and each time the
+    amplitudes of all chosen by least squares. A row that is explained, and one whose next atom is a sum of those that
+    it has, gets no more. Without `signed`, amplitudes below zero are set to zero at the end. Of a trained
+    `SparseAutoencoder` ae, `pursue(x - ae.decoder.bias, ae.decoder.weight.T, k)` explains more than its encoder's codes
+    do, and takes longer. The products of all atoms, atoms² floats, are held.
     """
-    of_type(SparseAutoencoder, "a SparseAutoencoder", autoencoder=autoencoder)
-    check_rows(autoencoder.encoder.in_features, x=x)
+    check_rows(atoms.shape[-1], x=x, atoms=atoms)
     whole(1, active=active)
-    whole(0, steps=steps)
-    codes = autoencoder.encoder.out_features
-    if active > codes:
-        raise InputError(f"active is {active}; the dictionary has {codes} codes, so it must be at most {codes}.")
-    return torch.cat([_pursued(autoencoder, rows, active, steps) for rows in x.split(ROWS)])
+    if active > min(atoms.shape):
+        raise InputError(
+            f"active is {active}; of {len(atoms)} atoms of {atoms.shape[1]} inputs at most {min(atoms.shape)} can be."
+        )
+    gram = atoms @ atoms.T
+    rows = [_pursued(part @ atoms.T, gram, active, signed) for part in x.split(ROWS)]
+    return torch.cat([gram.new_zeros(0, len(atoms)), *rows])
 
 
-def _pursued(autoencoder: SparseAutoencoder, x: Tensor, active: int, steps: int) -> Tensor:
-    z = _fitted(autoencoder, x, autoencoder.encode(x), active)
-    for _ in range(steps):
-        gradient = (x - autoencoder.decode(z)) @ autoencoder.decoder.weight
-        z = _fitted(autoencoder, x, z + gradient, active)
-    return z
+def _pursued(start: Tensor, gram: Tensor, active: int, signed: bool) -> Tensor:
+    """The codes (n, atoms) of the products `start` (n, atoms) of inputs and atoms."""
+    values, chosen = start.new_zeros(len(start), active), torch.zeros(len(start), active, dtype=torch.int32)
+    if in_kernels(start, gram):
+        from gossamer.codes import loops
 
+        loops.pursue(start.numpy(), gram.numpy(), signed, values.numpy(), chosen.numpy(), torch.get_num_threads())
+    else:
+        from gossamer.codes import reference
 
-def _fitted(autoencoder: SparseAutoencoder, x: Tensor, z: Tensor, active: int) -> Tensor:
-    """The code of x by least squares on the `active` largest of z, of those that are not zero."""
-    chosen = z.abs().topk(active, sorted=False).indices
-    atoms = autoencoder.decoder.weight.T[chosen] * (z.gather(1, chosen) != 0)[..., None]  # (n, active, inputs)
-    gram = atoms @ atoms.mT
-    gram.diagonal(dim1=1, dim2=2).add_(RIDGE)
-    found = torch.linalg.solve(gram, atoms @ (x - autoencoder.decoder.bias)[..., None])
-    return torch.zeros_like(z).scatter(1, chosen, found[..., 0])
+        arrays = start.cpu().numpy(), gram.cpu().numpy(), signed, values.cpu().numpy(), chosen.numpy()
+        reference.pursue(*arrays)
+        values = torch.from_numpy(arrays[3]).to(start)
+    values = values if signed else values.clamp_min(0)
+    return torch.zeros_like(start).scatter_add(1, chosen.to(start.device).long(), values)
