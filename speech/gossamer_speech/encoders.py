@@ -91,12 +91,12 @@ class Stacked(nn.Module):
 
     def windows(self, x: Tensor) -> Tensor:
         """The windows (n, 3, 3, width · bands) of patches."""
-        patches = x.view(len(x), self.width + 2 * STRIDE, self.bands + 2 * HOP)
+        patches = x.unflatten(1, (self.width + 2 * STRIDE, self.bands + 2 * HOP))
         return patches.unfold(1, self.width, STRIDE).unfold(2, self.bands, HOP).flatten(3)
 
     def inner(self, x: Tensor) -> Tensor:
         """The roots of the first codes of patches, (n, 9 · codes)."""
-        return self.first(self.windows(x).flatten(0, 2)).sqrt().view(len(x), -1)
+        return self.first(self.windows(x).flatten(0, 2)).sqrt().unflatten(0, (-1, 9)).flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
         """The second codes."""

@@ -108,17 +108,3 @@ class Features(nn.Module):
         weights = triangles(codes.shape[1], self.shape.segments)
         pooled = nn.functional.linear(codes.transpose(1, 2), weights).transpose(1, 2).clamp_min(0).sqrt()
         return pooled.reshape(n, views, -1).mean(1)
-
-
-class Convolved(Features):
-    """The same features by a convolution of the images, as the engine and ONNX do it: no patch is ever cut out."""
-
-    def codes(self, images: Tensor) -> Tensor:
-        """The codes (n, times, places, codes) of images (n, LENGTH, mels)."""
-        layer, *rest = self.encoder.children()
-        assert isinstance(layer, nn.Linear)
-        shape, half = self.shape, self.shape.width // 2
-        padded = torch.cat([images[:, :1]] * half + [images] + [images[:, -1:]] * half, 1)[:, None]
-        weight = layer.weight.view(-1, 1, shape.width, shape.bands)
-        codes = nn.functional.conv2d(padded, weight, layer.bias, (STRIDE, HOP)).permute(0, 2, 3, 1)
-        return nn.Sequential(*rest)(codes)

@@ -17,7 +17,31 @@ from gossamer import nn as gn
 from gossamer.files import about as read_about
 from gossamer_speech import encoders, letters
 from gossamer_speech.config import Config
-from gossamer_speech.patches import LENGTH, Convolved, Features, Shape
+from gossamer_speech.patches import HOP, LENGTH, STRIDE, Features, Shape
+
+
+class Convolved(Features):
+    """The same features by a convolution of the images, as the engine and ONNX do it: no patch is ever cut out, and
+    codes of codes share the first ones."""
+
+    def codes(self, images: Tensor) -> Tensor:
+        """The codes (n, times, places, codes) of images (n, LENGTH, mels)."""
+        shape, half = self.shape, self.shape.width // 2
+        padded = torch.cat([images[:, :1]] * half + [images] + [images[:, -1:]] * half, 1)[:, None]
+        if not isinstance(self.encoder, encoders.Stacked):
+            return along(self.encoder, padded, (shape.width, shape.bands), (STRIDE, HOP))
+        first, second = self.encoder.first, self.encoder.second
+        found = along(first, padded, (self.encoder.width, self.encoder.bands), (STRIDE, HOP))
+        return along(second, found.sqrt().permute(0, 3, 1, 2), (3, 3), (1, 1))
+
+
+def along(encoder: nn.Module, x: Tensor, window: tuple[int, int], stride: tuple[int, int]) -> Tensor:
+    """The codes (n, times, places, codes) of all windows of x (n, channels, frames, bands), by a linear encoder's
+    weights (codes, frames · bands · channels of a window) as a convolution."""
+    layer, *rest = encoder.children()
+    assert isinstance(layer, nn.Linear)
+    weight = layer.weight.unflatten(1, (*window, -1)).permute(0, 3, 1, 2)
+    return nn.Sequential(*rest)(nn.functional.conv2d(x, weight, layer.bias, stride).permute(0, 2, 3, 1))
 
 
 def convolved(body: nn.Module) -> nn.Module:
@@ -25,7 +49,8 @@ def convolved(body: nn.Module) -> nn.Module:
     if isinstance(body, Beside):
         return Beside(*(part.convolved() for part in body.parts if isinstance(part, Recogniser)))
     encoder = getattr(body, "encoder", None)
-    if not (isinstance(body, Features) and isinstance(encoder, nn.Sequential) and isinstance(encoder[0], nn.Linear)):
+    linear = isinstance(encoder, nn.Sequential) and isinstance(encoder[0], nn.Linear)
+    if not (isinstance(body, Features) and (linear or isinstance(encoder, encoders.Stacked))):
         return body
     return Convolved(encoder, body.shape)
 

@@ -7,6 +7,8 @@ from gossamer.nn import SparseAutoencoder, TopK, explained_variance
 from gossamer_speech import encoders, learning
 from gossamer_speech.config import FIXED, LEARNED, MASKED, Config
 from gossamer_speech.features import cepstra, deltas
+from gossamer_speech.patches import LENGTH, Features, Shape
+from gossamer_speech.recogniser import Convolved, convolved
 
 TINY = Config(codes=24, active=3, epochs=3, batch=32, width=5, bands=4, learning_rate=3e-3)
 
@@ -124,3 +126,20 @@ def test_codes_of_codes_read_the_nine_windows_of_a_patch():
     assert ((codes > 0).sum(1) <= 3).all() and torch.equal(
         codes, learning.learn(with_("stacked"), patches).encoder(patches)
     )
+
+
+@pytest.mark.parametrize("method", ["topk", "stacked"])
+def test_codes_by_convolution_are_those_of_patches(method):
+    config = with_(method)
+    shape = Shape.of(config)
+    generator = torch.Generator().manual_seed(0)
+    encoder = learning.learn(config, torch.randn(300, shape.width * shape.bands, generator=generator)).encoder
+    images = torch.randn(2, LENGTH, shape.mels, generator=generator)
+    body = Features(encoder, shape)
+    quick = convolved(body)
+    assert isinstance(quick, Convolved)
+    with torch.inference_mode():
+        expected = body.codes(images)
+        assert expected.shape == (2, LENGTH // 2, (shape.mels - shape.bands) // 4 + 1, 24)
+        torch.testing.assert_close(quick.codes(images), expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(quick(images[:, None]), body(images[:, None]), atol=1e-4, rtol=1e-4)
