@@ -112,8 +112,8 @@ class PPO:
         critics = torch.cat([critic[None], after * ~ended[:, :, None]])
         states = torch.cat([actors, critics[:-1]], 2)
         if self.imitation:
-            for t, given in enumerate(steps):
-                self.imitation.add(observations[t], actions[t], *given, ended[t].cpu().numpy(), states[t])
+            for t, (own, last) in enumerate(steps):
+                self.imitation.add(observations[t], actions[t], own, last, ended[t].cpu().numpy(), states[t])
         self.state = torch.cat([actor, critics[-1]], 1)
         next_values = self.worth(experience.observe().to(device), critics[-1])
         if cuts:  # each is followed by another episode; its last value is that of what it would have led to

@@ -48,11 +48,11 @@ def convolved(body: nn.Module) -> nn.Module:
     """The same features by a convolution, where their encoder begins with a linear layer."""
     if isinstance(body, Beside):
         return Beside(*(part.convolved() for part in body.parts if isinstance(part, Recogniser)))
-    encoder = getattr(body, "encoder", None)
-    linear = isinstance(encoder, nn.Sequential) and isinstance(encoder[0], nn.Linear)
-    if not (isinstance(body, Features) and (linear or isinstance(encoder, encoders.Stacked))):
+    if not isinstance(body, Features):
         return body
-    return Convolved(encoder, body.shape)
+    encoder = body.encoder
+    linear = isinstance(encoder, nn.Sequential) and isinstance(encoder[0], nn.Linear)
+    return Convolved(encoder, body.shape) if linear or isinstance(encoder, encoders.Stacked) else body
 
 
 class Compiled(nn.Module):
@@ -271,7 +271,10 @@ def _encoder(config: Config, sizes: list[tuple[int, ...]]) -> nn.Module:
     if config.method == "omp":
         return encoders.Pursuit(torch.zeros(sizes[0]), torch.zeros(sizes[1]), config.active)
     if config.method == "stacked":
-        both = (nn.Sequential(encoders.linear(torch.zeros(w), torch.zeros(w[0])), activation()) for w in sizes[:4:2])
-        return encoders.Stacked(*both, config.width, config.bands)
+        first, second = (
+            nn.Sequential(encoders.linear(torch.zeros(size), torch.zeros(size[0])), activation())
+            for size in sizes[:4:2]
+        )
+        return encoders.Stacked(first, second, config.width, config.bands)
     bias = None if config.method.startswith("random") else torch.zeros(sizes[0][0])
     return nn.Sequential(encoders.linear(torch.zeros(sizes[0]), bias), activation())
