@@ -139,6 +139,7 @@ CALLS: dict[str, tuple[Callable[..., Any], Callable[[], dict[str, Any]]]] = {
         gs.nn.explained_variance,
         lambda: {"x": torch.randn(4, 3), "reconstruction": torch.randn(4, 3)},
     ),
+    "nn.pursue": (gs.nn.pursue, lambda: {"x": X, "atoms": torch.eye(8), "active": 2, "signed": False}),
     "nn.Branches": (gs.nn.Branches, lambda: {"paths": [nn.Identity()], "inputs": [[0]]}),
     "nn.SparseLinear": (
         gs.nn.SparseLinear,

@@ -91,7 +91,9 @@ def test_what_is_explained_or_said_twice_gets_no_more(dtype):
         ({"active": 0}, "active is 0"),
         ({"x": torch.zeros(20)}, "it must have rows"),
         ({"x": torch.zeros(3, 19)}, "must be floats"),
-        ({"atoms": torch.zeros(20)}, "it must have rows"),
+        ({"atoms": torch.zeros(20)}, "atoms is .* must be floats .atoms, inputs"),
+        ({"x": torch.zeros(3, 20).double()}, "of one dtype"),
+        ({"signed": None}, "signed"),
     ],
 )
 def test_bad_inputs_are_named(given, told):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from gossamer.errors import InputError, whole
+from gossamer.errors import InputError, of_type, whole
 from gossamer.nn.autoencoder import check_rows
 from gossamer.nn.operators import in_kernels
 
@@ -22,8 +22,14 @@ def pursue(x: Tensor, atoms: Tensor, active: int, signed: bool = True) -> Tensor
     `SparseAutoencoder` ae, `pursue(x - ae.decoder.bias, ae.decoder.weight.T, k)` explains more than its encoder's codes
     do, and takes longer. The products of all atoms, atoms² floats, are held.
     """
-    check_rows(atoms.shape[-1], x=x, atoms=atoms)
+    of_type(Tensor, "a tensor (atoms, inputs)", atoms=atoms)
+    if atoms.dim() != 2 or not atoms.is_floating_point():
+        raise InputError(f"atoms is {atoms.dtype} {tuple(atoms.shape)}; it must be floats (atoms, inputs).")
+    check_rows(atoms.shape[1], x=x)
+    if x.dtype != atoms.dtype:
+        raise InputError(f"x is {x.dtype} and atoms {atoms.dtype}; they must be of one dtype.")
     whole(1, active=active)
+    of_type(bool, "True or False", signed=signed)
     if active > min(atoms.shape):
         raise InputError(
             f"active is {active}; of {len(atoms)} atoms of {atoms.shape[1]} inputs at most {min(atoms.shape)} can be."
